@@ -1,0 +1,1 @@
+"""aelab: a config-driven experiment runner for autoencoders and their relatives."""

@@ -1,0 +1,57 @@
+"""All that depends on the backend, the processor or its devices: seeds, precision, determinism, quiet start-up."""
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the import: it silences the C++ side
+
+import keras
+import tensorflow as tf
+
+from aelab.config import Fit
+
+NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's features as Linux lists them; empty where it does not say."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return frozenset(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), ()))
+
+
+def devices() -> list[str]:
+    """The names of the accelerators, or of the processor where there are none."""
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in gpus]
+    return names or [f"CPU ({platform.machine()}, {os.cpu_count()} threads)"]
+
+
+def native_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 itself: GPUs from compute capability 8, CPUs by their flags."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return all(tf.config.experimental.get_device_details(g).get("compute_capability", (0,))[0] >= 8 for g in gpus)
+    return bool(cpu_flags() & NATIVE_BFLOAT16)
+
+
+def precision(wanted: str) -> str:
+    """The dtype policy for `fit.precision`: `auto` is bfloat16 only where that is computed natively."""
+    if wanted != "auto":
+        return wanted
+    return "mixed_bfloat16" if native_bfloat16() else "float32"
+
+
+def prepare(seed: int, cfg: Fit) -> str:
+    """Forget the last model, seed everything, set the precision; returns the dtype policy that was chosen."""
+    keras.utils.clear_session(free_memory=True)
+    keras.utils.set_random_seed(seed)
+    if cfg.deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process: it cannot be taken back
+    chosen = precision(cfg.precision)
+    keras.config.set_dtype_policy(chosen)
+    return chosen

@@ -1,0 +1,304 @@
+"""Every `_target_` of a config against the signature in its source, read with `ast`: nothing is imported.
+
+The convention that this reads: positional-only parameters are data, keyword-only parameters are YAML knobs. Their
+annotations (`aelab.config`) give the types and bounds; the first positional parameter's annotation says what kind of
+input a model takes, the return annotation what kind a data set gives.
+"""
+
+import ast
+import builtins
+import dataclasses
+import difflib
+import functools
+import importlib.util
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+from aelab import config
+from aelab.config import ConfigError, Range
+
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+TRUSTED = ("aelab", "keras.optimizers")
+# What a group adds to the knobs of its functions: a loss term's weight, a metric's better direction...
+GROUP_KEYS = {
+    "loss": {"weight": config.Level},
+    "metric": {"goal": Literal["min", "max"]},
+    "dataset": {"fallback": str | None},
+}
+KINDS = {"Image": "image", "Images": "image"}
+_NAMES = {**vars(builtins), **vars(typing), **vars(config)}
+
+
+class Knob(NamedTuple):
+    """A keyword parameter: its type (Any where the source does not say) and whether a value must be given."""
+
+    type: Any
+    required: bool
+
+
+class Signature(NamedTuple):
+    """What the source says of a function or class: its knobs, input kind and output kind."""
+
+    knobs: dict[str, Knob]
+    takes: str | None
+    gives: str | None
+    node: ast.AST
+
+
+def _number(default: ast.expr | None) -> Any:
+    """The type that a numeric default implies: Keras does not annotate its optimizers."""
+    value = getattr(default, "value", None)
+    return float if isinstance(value, int | float) and not isinstance(value, bool) else Any
+
+
+def _type(annotation: ast.expr | None, default: ast.expr | None) -> Any:
+    if annotation is None:
+        return _number(default)
+    try:
+        return eval(ast.unparse(annotation), {"__builtins__": {}}, _NAMES)  # types alone: no builtin can be called
+    except (NameError, AttributeError, TypeError):
+        return Any
+
+
+def _name(annotation: ast.expr | None) -> str | None:
+    return annotation.id if isinstance(annotation, ast.Name) else None
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _module(parts: list[str]) -> tuple[Path, list[str]] | None:
+    """The file of the longest module in a dotted path, and the rest of the path."""
+    spec = importlib.util.find_spec(parts[0])
+    if spec is None or spec.origin is None:
+        return None
+    file, rest = Path(spec.origin), parts[1:]
+    while rest and file.name == "__init__.py":
+        package, module = file.parent / rest[0] / "__init__.py", file.parent / f"{rest[0]}.py"
+        found = next((f for f in (package, module) if f.exists()), None)
+        if found is None:
+            break
+        file, rest = found, rest[1:]
+    return file, rest
+
+
+@functools.cache
+def _definition(target: str) -> tuple[ast.AST, str] | None:
+    """The function or class that a dotted path names, and its module, through re-exports."""
+    parts = target.split(".")
+    found = _module(parts)
+    if found is None or len(found[1]) != 1:
+        return None
+    (file, (name,)) = found
+    module = ".".join(parts[:-1])
+    for node in _tree(file).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node, module
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _definition(f"{node.module}.{alias.name}")
+    return None
+
+
+def signature(target: str) -> Signature | None:
+    """The signature of a dotted path, or None where there is no such function or class."""
+    found = _definition(target)
+    if found is None:
+        return None
+    node, module = found
+    function = node
+    if isinstance(node, ast.ClassDef):
+        function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        if function is None:
+            return _inherited(node, module) or Signature({}, None, None, node)
+    spec = function.args
+    keyword = list(zip(spec.kwonlyargs, spec.kw_defaults, strict=True))
+    plain = spec.args[1:] if isinstance(node, ast.ClassDef) and not spec.posonlyargs else spec.args
+    defaults = [None] * (len(plain) - len(spec.defaults)) + spec.defaults[-len(plain) :] if plain else []
+    keyword += list(zip(plain, defaults, strict=True))
+    knobs = {a.arg: Knob(_type(a.annotation, d), d is None) for a, d in keyword}
+    if spec.kwarg and isinstance(node, ast.ClassDef) and (base := _inherited(node, module)):
+        knobs = {**{k: v._replace(required=False) for k, v in base.knobs.items()}, **knobs}
+    data = [a for a in spec.posonlyargs if a.arg != "self"]
+    takes = KINDS.get(_name(data[0].annotation) or "") if data else None
+    return Signature(knobs, takes, KINDS.get(_name(function.returns) or ""), node)
+
+
+def _inherited(node: ast.ClassDef, module: str) -> Signature | None:
+    for base in node.bases:
+        name = ast.unparse(base).split(".")[-1]
+        found = signature(f"{module}.{name}")
+        if found is None and (here := _definition(f"{module}.{node.name}")):
+            found = signature(f"{here[1]}.{name}")
+        if found:
+            return found
+    return None
+
+
+def class_value(target: str, name: str) -> Any:
+    """A literal that stands in the body of a class, such as a task's `kinds`."""
+    found = _definition(target)
+    for node in found[0].body if found and isinstance(found[0], ast.ClassDef) else ():
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == name for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
+
+
+def summary(target: str) -> str:
+    """The first line of the docstring of a function or class, for help texts."""
+    found = _definition(target)
+    return (ast.get_docstring(found[0]) or "").split("\n")[0] if found else ""
+
+
+def describe(kind: Any) -> str:
+    """A type in words, for errors."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        bounds = next((a for a in args[1:] if isinstance(a, Range)), None)
+        return f"{describe(args[0])} {bounds}" if bounds else describe(args[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin in (list, tuple):
+        return f"a list: each {describe(args[0])}" if args else "a list"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        types.NoneType: "null",
+    }
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def conforms(value: Any, kind: Any) -> bool:
+    """Whether a config value is of an annotated type; types that are not simple are let through."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        bounds = next((a for a in args[1:] if isinstance(a, Range)), Range(None, None))
+        return conforms(value, args[0]) and (
+            value is None
+            or ((bounds.low is None or value >= bounds.low) and (bounds.high is None or value <= bounds.high))
+        )
+    if origin is Literal:
+        return value in args
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, a) for a in args)
+    if origin in (list, tuple) or kind in (list, tuple):
+        return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (str, bool, types.NoneType):
+        return isinstance(value, kind)
+    return True
+
+
+def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
+    """What to say of a name that is not known: the nearest known one, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    said = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
+    return f"{path}: unknown; {said}"
+
+
+def _value(path: str, value: Any, kind: Any) -> None:
+    if value == "???":
+        raise ConfigError(f"{path}: missing; give it as {path.split('.')[-1]}=... or {path}=... ({describe(kind)})")
+    number_wanted = typing.get_origin(kind) is None and kind is float
+    if number_wanted and isinstance(value, dict) and "_target_" in value:
+        return  # a schedule where a number is the simplest choice
+    if not conforms(value, kind):
+        shown = (
+            f"{value!r}" if not isinstance(value, bool | types.NoneType) else str(value).lower().replace("none", "null")
+        )
+        raise ConfigError(f"{path}: expected {describe(kind)}, got {shown}")
+
+
+def _trusted(path: str, target: str, allow: typing.Iterable[str]) -> None:
+    if not any(target == p or target.startswith(p + ".") for p in (*TRUSTED, *allow)):
+        package = target.split(".")[0]
+        raise ConfigError(
+            f"{path}._target_: {target} is not allowed: a config may name aelab.*, keras.optimizers.* and packages "
+            f"that you trust; if you trust this one, add allow=[{package}]"
+        )
+
+
+def check_call(path: str, node: dict, extra: dict[str, Any], allow: typing.Iterable[str]) -> Signature:
+    """Check one `_target_` node: the name, each knob's name and type, and that none is lacking."""
+    target = node["_target_"]
+    _trusted(path, target, allow)
+    found = signature(target)
+    if found is None:
+        raise ConfigError(f"{path}._target_: there is no function or class {target}")
+    for name, value in node.items():
+        if name in HYDRA_KEYS:
+            continue
+        if name in extra:
+            _value(f"{path}.{name}", value, extra[name])
+        elif name not in found.knobs:
+            raise ConfigError(unknown(f"{path}.{name}", name, [*found.knobs, *extra]))
+        else:
+            _value(f"{path}.{name}", value, found.knobs[name].type)
+    lacking = [k for k, knob in found.knobs.items() if knob.required and k not in node]
+    if lacking:
+        raise ConfigError(f"{path}: {target} also needs {', '.join(lacking)}")
+    return found
+
+
+def _walk(path: str, node: Any, extra: dict[str, Any], allow: typing.Iterable[str]) -> None:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            check_call(path, node, extra, allow)
+        for name, value in node.items():
+            _walk(f"{path}.{name}" if path else name, value, extra if "_target_" not in node else {}, allow)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            _walk(f"{path}[{i}]", value, extra, allow)
+
+
+def _settings(path: str, node: dict, kind: type) -> None:
+    """Compare a section of the config with its dataclass: the same names, values of their types."""
+    fields = {f.name: f.type for f in dataclasses.fields(kind)}
+    for name in node.keys() - fields.keys():
+        raise ConfigError(unknown(f"{path}.{name}", name, fields))
+    for name, type_ in fields.items():
+        if name not in node:
+            raise ConfigError(f"{path}.{name}: missing")
+        _value(f"{path}.{name}", node[name], type_)
+
+
+def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str] = ()) -> None:
+    """Check a whole resolved config; raises `ConfigError` with one line that says what to type instead.
+
+    `groups` are the config groups; `helpers` the top-level names that values of the config are taken from
+    (`path` in `dataset=npz path=FILE`).
+    """
+    fields = {f.name: f.type for f in dataclasses.fields(config.Run)}
+    for name in cfg:
+        if name not in fields and name not in groups and name not in helpers:
+            raise ConfigError(unknown(name, name, [*fields, *groups]))
+    for name, type_ in fields.items():
+        if dataclasses.is_dataclass(type_):
+            _settings(name, cfg[name], type_)
+        else:
+            _value(name, cfg.get(name), type_)
+    allow = cfg["allow"]
+    for group in groups:
+        _walk(group, cfg.get(group), GROUP_KEYS.get(group, {}), allow)
+
+
+def kinds(group: str, target: str) -> tuple[str, ...] | None:
+    """The kinds of input that a task or model takes, or that a data set gives."""
+    if group == "task":
+        return class_value(target, "kinds")
+    found = signature(target)
+    kind = found and (found.gives if group == "dataset" else found.takes)
+    return (kind,) if kind else None

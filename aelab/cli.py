@@ -1,0 +1,276 @@
+"""The command line: compose, check, and only then import the backend.
+
+`aelab key=value ...` and `aelab -m ...` are Hydra's; the words below are our own.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from aelab import check, compose, console
+from aelab.config import AelabError, ConfigError
+
+USER_ERRORS = (AelabError, OSError)
+"""Errors whose message is for the user: ours, and the operating system's (disk full, no permission)."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception, so that a run can be closed on its way out."""
+
+
+def _on_sigterm(signum, frame):
+    raise Terminated("terminated (SIGTERM)")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The entry point `aelab`; exits with 0, 1 (a run failed), 2 (a wrong command), 130 (^C) or 143 (SIGTERM)."""
+    argv = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        sys.exit(dispatch(argv))
+    except Terminated as stop:
+        console.complain(str(stop))
+        sys.exit(143)
+    except KeyboardInterrupt:
+        console.complain("interrupted")
+        sys.exit(130)
+    except AelabError as error:
+        console.complain(str(error))
+        sys.exit(error.code)
+    except OSError as error:
+        console.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        sys.exit(1)
+
+
+def dispatch(argv: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    if any(a in ("--help", "-h", "help") for a in argv):
+        from aelab.help import show
+
+        show(compose.folders([]))
+        return 0
+    if argv and argv[0] in COMMANDS:
+        return COMMANDS[argv[0]](argv[1:])
+    if any(
+        a.startswith(("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version"))
+        for a in argv
+    ):
+        return hydra(argv)
+    return train(argv)
+
+
+def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
+    """(overrides, config folders, whether -m was given) of a command line; refuses what it does not know."""
+    words, dirs, multirun = list(argv), [], False
+    overrides = []
+    while words:
+        word = words.pop(0)
+        if word in ("-m", "--multirun"):
+            multirun = True
+        elif word in ("--config-dir", "-cd"):
+            dirs.append(words.pop(0) if words else "")
+        elif word.startswith("--config-dir="):
+            dirs.append(word.partition("=")[2])
+        elif word.startswith("-"):
+            raise ConfigError(f"{word}: no such option; there are: -m, --cfg job, --config-dir DIR, --help")
+        elif "=" not in word and not word.startswith("~"):
+            raise ConfigError(f"{word}: expected key=value or one of: {', '.join(COMMANDS)}, help; see aelab --help")
+        else:
+            overrides.append(word)
+    return overrides, dirs, multirun
+
+
+def train(argv: list[str]) -> int:
+    """`aelab key=value ...`: check every job of the command before the first is run, then hand over to Hydra."""
+    overrides, extra, multirun = split_flags(argv)
+    dirs = compose.folders(extra)
+    with compose.session():
+        jobs = compose.jobs(overrides, dirs) if multirun else [overrides]
+        configs = [compose.compose(job, dirs) for job in jobs]
+    trust(configs[0].allow)
+    writable(Path(configs[0].output_dir))
+    argv = [*compose.search_path(dirs), *overrides]
+    return sweep(configs, argv, dirs) if multirun else hydra(argv, Job(dirs))
+
+
+def trust(packages: list[str]) -> None:
+    """Make packages of the working folder importable once the user has named them."""
+    if packages:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def writable(folder: Path) -> None:
+    """Find out before training whether the results can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise AelabError(
+            f"output_dir={folder}: cannot be written ({error.strerror}); give another with output_dir=FOLDER"
+        ) from error
+
+
+def hydra(argv: list[str], task: Callable | None = None) -> int:
+    """Call Hydra's own entry point with our config folder."""
+    import hydra
+
+    task = task or (lambda cfg: None)
+    sys.argv = ["aelab", *argv]
+    hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")(task)()
+    return getattr(task, "code", 0)
+
+
+class Job:
+    """One job of a command, as Hydra calls it; remembers what failed, so that one failure stays one."""
+
+    def __init__(self, dirs: list[Path], parent: str | None = None, total: int = 1):
+        self.dirs, self.parent, self.total, self.done, self.code = dirs, parent, total, 0, 0
+        self.results: list[tuple[list[str], dict | str]] = []
+        self.__name__ = "aelab"
+
+    def __call__(self, cfg):
+        """Run one composed config in the folder that Hydra made for it."""
+        from hydra.core.hydra_config import HydraConfig
+
+        own = HydraConfig.get()
+        cfg = compose.settle(cfg, compose.chosen(own.runtime.choices, self.dirs))
+        overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
+        self.done += 1
+        if self.total > 1:
+            console.out.rule(f"job {self.done}/{self.total}: {' '.join(overrides)}")
+        self.results.append((overrides, attempt(cfg, folder, overrides, self.parent, self)))
+
+
+def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) -> dict | str:
+    """Run, and turn an error into one line, an exit code and a traceback in run.log."""
+    started = time.time()
+    if job.done <= 1:
+        import psutil
+
+        started = psutil.Process().create_time()
+    try:
+        with profiled(folder if cfg.profile else None), console.native_noise_to(folder / "run.log"):
+            from aelab.run import run
+
+            return run(cfg, folder, overrides, started, parent)
+    except USER_ERRORS as error:
+        message, job.code = str(error), getattr(error, "code", 1)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
+        message, job.code = f"{type(error).__name__}: {error}", 1
+    console.complain(f"{message} (details: {folder / 'run.log'})" if (folder / "run.log").exists() else message)
+    return message
+
+
+@contextlib.contextmanager
+def profiled(folder: Path | None):
+    """Write profile.txt, the functions that took longest, where a folder is given."""
+    if folder is None:
+        yield
+        return
+    import cProfile
+    import pstats
+
+    profile = cProfile.Profile()
+    with profile:
+        yield
+    with (folder / "profile.txt").open("w") as file:
+        pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats(80)
+    console.out.print(f"profile     {folder / 'profile.txt'}", soft_wrap=True)
+
+
+def sweep(configs: list, argv: list[str], dirs: list[Path]) -> int:
+    """All jobs under one parent run; says at the end what each gave."""
+    from aelab import sweep as engine
+
+    return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, len(configs)), hydra(["-m", *argv], job))[0])
+
+
+def options(argv: list[str], known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A command's own key=value words, and the rest."""
+    own, rest = {}, []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: expected key=value; this command takes {', '.join(known)}")
+        if key in known:
+            own[key] = value
+        else:
+            rest.append(word)
+    for key, help_ in known.items():
+        if key not in own and not help_.startswith("["):
+            raise ConfigError(f"{key}: missing; give it as {key}={help_}")
+    return own, rest
+
+
+def _stored(argv: list[str], **more: str):
+    known = {"run": "DIR_OR_ID", **more, "allow": "[PACKAGES]", "output_dir": "[outputs]"}
+    own, rest = options(argv, known)
+    for name in ("input",):
+        if name in own and not Path(own[name]).exists():
+            raise ConfigError(f"{name}={own[name]}: no such file")
+    allow = [p for p in own.get("allow", "").strip("[]").split(",") if p]
+    trust(allow)
+    from aelab import stored
+
+    folder = stored.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
+    return own, rest, folder, stored.config(folder, rest, allow)
+
+
+def _evaluate(argv: list[str]) -> int:
+    _, rest, folder, cfg = _stored(argv)
+    from aelab import stored
+
+    with console.native_noise_to(folder / "run.log"):
+        stored.evaluate_run(folder, cfg, rest)
+    return 0
+
+
+def _predict(argv: list[str]) -> int:
+    own, _, folder, cfg = _stored(argv, input="FILE", output="FILE")
+    from aelab import stored
+
+    with console.native_noise_to(folder / "run.log"):
+        stored.predict(folder, cfg, Path(own["input"]), Path(own["output"]))
+    return 0
+
+
+def _rerun(argv: list[str]) -> int:
+    own, rest, _, cfg = _stored(argv)
+    stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    name = f"{stamp}-{cfg.choices.task}-{cfg.choices.model}-{compose.signature(cfg)}"
+    folder = (Path(cfg.output_dir) / "runs" / name).resolve()
+    job = Job([])
+    job.done = 1
+    attempt(cfg, folder, [f"# rerun of {own['run']}", *rest], None, job)
+    return job.code
+
+
+def _ui(argv: list[str]) -> int:
+    own, rest = options(argv, {"port": "[5000]", "host": "[127.0.0.1]", "output_dir": "[outputs]"})
+    if rest:
+        raise ConfigError(check.unknown(rest[0], rest[0].partition("=")[0], ["port", "host", "output_dir"]))
+    from aelab.services import ui
+
+    return ui(own.get("host", "127.0.0.1"), own.get("port", "5000"), own.get("output_dir", "outputs"))
+
+
+def _doctor(argv: list[str]) -> int:
+    overrides, extra, _ = split_flags(argv)
+    with compose.session():
+        cfg = compose.compose(overrides, compose.folders(extra))
+    from aelab.services import doctor
+
+    return doctor(cfg)
+
+
+COMMANDS = {"evaluate": _evaluate, "predict": _predict, "rerun": _rerun, "ui": _ui, "doctor": _doctor}
+
+if __name__ == "__main__":
+    main()

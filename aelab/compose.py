@@ -1,0 +1,167 @@
+"""From the command line to checked configs, by Hydra, in a fraction of a second: nothing heavy is imported."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+
+from aelab import check
+from aelab.config import ConfigError
+
+_HERE = Path(__file__).resolve().parent
+CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
+# What a run's result does not depend on: left out of its signature.
+ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra")
+
+
+def folders(extra: list[str]) -> list[Path]:
+    """The config folders, the user's first: those given, `./conf` where it is another's, then our own."""
+    here = Path("conf").resolve()
+    mine = [Path(d).resolve() for d in extra] + ([here] if here.is_dir() and here != CONF else [])
+    for folder in mine:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {folder}: no such folder")
+    return [*dict.fromkeys(mine), CONF]
+
+
+def search_path(dirs: list[Path]) -> list[str]:
+    """The override that puts the user's config folders on Hydra's search path."""
+    mine = [f'"file://{d}"' for d in dirs if d != CONF]
+    return [f"hydra.searchpath=[{','.join(mine)}]"] if mine else []
+
+
+def groups(dirs: list[Path]) -> list[str]:
+    """The config groups: the folders below `conf/` whose choices are components or named settings."""
+    return sorted({p.name for d in dirs for p in d.iterdir() if p.is_dir() and p.name != "hydra"})
+
+
+def choices(group: str, dirs: list[Path]) -> dict[str, Path]:
+    """The choices of a group: name -> YAML file. The listing of the folders is the registry."""
+    files = {p.stem: p for d in reversed(dirs) for p in (d / group).glob("*.yaml")}
+    return dict(sorted(files.items()))
+
+
+def target(file: Path) -> str | None:
+    """The `_target_` of a choice, wherever its YAML places it."""
+    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    while isinstance(node, dict) and "_target_" not in node:
+        node = next((v for v in node.values() if isinstance(v, dict)), None)
+    return node["_target_"] if node else None
+
+
+def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
+    """The choices of a group that take (or give) one of the kinds of input."""
+    found = {name: check.kinds(group, target(file) or "") for name, file in choices(group, dirs).items()}
+    return [name for name, kind in found.items() if kind and set(kind) & set(kinds)]
+
+
+def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigError:
+    """Hydra's error as one line that says what to type."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return ConfigError(f"{group}={name}: no such {group}; there are: {', '.join(choices(group, dirs))}")
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"{error.override}: not understood; write key=value, and quote what a shell would change")
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        key = getattr(error, "full_key", None) or str(error).split("'")[1]
+        return ConfigError(f"{key}: missing; give it as {key}=...")
+    text = str(error)
+    if text.startswith("Could not override '"):
+        key = text.split("'")[1]
+        known = hydra_compose("config", search_path(dirs) + [o for o in overrides if _key(o) != key and "=" in o])
+        parent, _, name = key.rpartition(".")
+        while parent and not isinstance(OmegaConf.select(known, parent), DictConfig):
+            parent, _, name = parent.rpartition(".")
+        node = OmegaConf.select(known, parent) if parent else known
+        names = [*map(str, node), *(groups(dirs) if not parent else [])]
+        return ConfigError(check.unknown(key, name, [n for n in names if n not in check.HYDRA_KEYS]))
+    return ConfigError(" ".join(text.split()))
+
+
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
+
+
+def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
+    """One resolved and checked config. Must be called within `session`."""
+    try:
+        cfg = hydra_compose("config", search_path(dirs) + overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        helpers = [str(k) for k in cfg if f"${{{k}}}" in OmegaConf.to_yaml(cfg)]
+        cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(error, overrides, dirs) from error
+    verify(cfg, dirs, helpers)
+    return cfg
+
+
+def chosen(choices: DictConfig, dirs: list[Path]) -> dict[str, str]:
+    """The name chosen in each of our groups: {"model": "unet_mini", ...}."""
+    names = {group: choices.get(group) for group in groups(dirs)}
+    return {g: "+".join(n) if isinstance(n, list | ListConfig) else str(n) for g, n in names.items() if n}
+
+
+def settle(cfg: DictConfig, choices: dict[str, str]) -> DictConfig:
+    """Resolve every interpolation, and give `corruption.level`, when it is set, to each corruption listed."""
+    plain = {
+        k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v
+        for k, v in cfg.items()
+        if k != "hydra"
+    }
+    level = plain["corruption"]["level"]
+    for step in plain["corruption"].values() if level is not None else ():
+        if isinstance(step, dict):
+            step["level"] = level
+    return OmegaConf.create({"choices": choices, **plain})
+
+
+def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
+    """Check a resolved config whole: names, types, and that task, data set and model fit one another."""
+    plain = OmegaConf.to_container(cfg)
+    check.check(plain, groups(dirs), helpers)
+    wanted = check.kinds("task", cfg.task._target_)
+    for group in ("dataset", "model"):
+        kind = check.kinds(group, cfg[group]._target_)
+        if wanted and kind and not set(kind) & set(wanted):
+            name = cfg[group]._target_.rpartition(".")[2]
+            raise ConfigError(
+                f"{group}={name}: is for {kind[0]} data, but the task {cfg.task._target_.rpartition('.')[2]} takes "
+                f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs))}"
+            )
+
+
+class session(initialize_config_dir):
+    """Hydra's set-up for `compose`, with our config folder; leaves no global state behind."""
+
+    def __init__(self):
+        GlobalHydra.instance().clear()
+        super().__init__(str(CONF), job_name="aelab", version_base="1.3")
+
+
+def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
+    try:
+        hydra_compose("config", search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        parsed = [o for o in parser.parse_overrides(overrides) if not o.key_or_group.startswith("hydra.")]
+        return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
+    except HydraException as error:
+        raise _explain(error, overrides, dirs) from error
+
+
+def signature(cfg: DictConfig) -> str:
+    """A short hash of everything in a settled config that can change the result."""
+    plain = {k: v for k, v in OmegaConf.to_container(cfg).items() if k not in ELSEWHERE}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+
+
+OmegaConf.register_new_resolver("signature", lambda *, _root_: signature(settle(_root_, {})), replace=True)

@@ -1,0 +1,66 @@
+"""Corruptions: `corrupt(x, rng, /, *, level, ...)` gives x~ of the same shape and type, in [0, 1].
+
+x is float32 (n, h, w, c) in [0, 1] and never changed in place; `rng` is a `numpy.random.Generator`, so that a seed
+fixes the noise on every backend. Level 0 leaves x as it is. Plain NumPy: a fresh draw for 54,000 images of 28 x 28
+costs about half a second.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from hydra.utils import instantiate
+
+from aelab.config import Count, Level, Share
+
+Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def gaussian(x, rng, /, *, level: Level):
+    """Additive Gaussian noise of standard deviation `level`, clipped."""
+    noisy = rng.standard_normal(x.shape, np.float32)
+    noisy *= level
+    noisy += x
+    return np.clip(noisy, 0, 1, out=noisy)
+
+
+def salt_pepper(x, rng, /, *, level: Share):
+    """A share `level` of the pixels, drawn independently, turned black or white with equal odds (all channels)."""
+    draw = rng.random((*x.shape[:-1], 1), np.float32)
+    return np.where(draw < level / 2, np.float32(0), np.where(draw < level, np.float32(1), x))
+
+
+def speckle(x, rng, /, *, level: Level):
+    """Multiplicative noise: x (1 + level * n) with n standard normal, clipped."""
+    noisy = rng.standard_normal(x.shape, np.float32)
+    noisy *= level
+    noisy += 1
+    noisy *= x
+    return np.clip(noisy, 0, 1, out=noisy)
+
+
+def poisson(x, rng, /, *, level: Level):
+    """Shot noise: photon counts of mean x / level^2, scaled back, so that a white pixel's deviation is `level`."""
+    if level == 0:
+        return x
+    peak = 1 / level**2
+    return np.minimum(rng.poisson(x * peak).astype(np.float32) / np.float32(peak), np.float32(1))
+
+
+def masking(x, rng, /, *, level: Share, block: Count):
+    """Black squares of `block` pixels a side on a grid, each with probability `level`: the share hidden on average."""
+    n, h, w, _ = x.shape
+    grid = rng.random((n, -(-h // block), -(-w // block)), np.float32) < level
+    hidden = grid.repeat(block, 1).repeat(block, 2)[:, :h, :w, None]
+    return np.where(hidden, np.float32(0), x)
+
+
+def chain(nodes: Mapping) -> Corruption:
+    """All corruptions of a config group, applied in the listed order."""
+    steps = [instantiate(node, _partial_=True) for node in nodes.values() if isinstance(node, Mapping)]
+
+    def corrupt(x, rng):
+        for step in steps:
+            x = step(x, rng)
+        return x
+
+    return corrupt

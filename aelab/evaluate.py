@@ -1,0 +1,55 @@
+"""From predictions to metrics: one value per example, beside the value that doing nothing would have had."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from keras import ops
+
+from aelab.fit import partials, stream
+
+CHUNK = 1000
+"""Examples measured at once, which bounds the memory that a metric takes."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A model's test: inputs, targets and outputs (n, ...), a row of metrics for each example, and their means."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    outputs: np.ndarray
+    examples: pd.DataFrame
+    metrics: dict[str, float]
+
+
+def measure(functions: Mapping[str, Callable], targets: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric of each example, name -> (n,)."""
+    parts = range(0, len(targets), CHUNK)
+    return {
+        name: np.concatenate([ops.convert_to_numpy(f(targets[i : i + CHUNK], outputs[i : i + CHUNK])) for i in parts])
+        for name, f in functions.items()
+    }
+
+
+def evaluate(task, model, split, corrupt, metrics: Mapping, seed: int) -> Result:
+    """Corrupt a split (the seed fixes how), let the model restore it, and measure.
+
+    `examples` has, for each metric, the model's value, the input's own (`_input`) and the gain (`_gain`), which is
+    positive where the model does better, whichever direction the metric has.
+    """
+    inputs, targets = task.pairs(corrupt)(split.x, stream("test", seed))
+    outputs = task.predict(model, inputs)
+    functions = partials(metrics, "goal")
+    values, before = measure(functions, targets, outputs), measure(functions, targets, inputs)
+    columns = {}
+    for name in functions:
+        sign = 1 if metrics[name]["goal"] == "max" else -1
+        gain = sign * (values[name] - before[name])
+        columns |= {name: values[name], f"{name}_input": before[name], f"{name}_gain": gain}
+    examples = pd.DataFrame(columns)
+    if split.y is not None:
+        examples["label"] = split.y
+    means = {f"test/{name}": float(np.mean(v, dtype=np.float64)) for name, v in columns.items()}
+    return Result(inputs, targets, outputs, examples, means)

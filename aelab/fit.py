@@ -1,0 +1,231 @@
+"""Training: a Keras model, weighted loss terms, and what is watched and recorded while it trains."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+from keras import ops
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from aelab import console
+from aelab.config import AelabError, Fit
+
+
+class TrainingError(AelabError):
+    """Training that cannot go on."""
+
+
+class Batch(NamedTuple):
+    """What a loss term sees of the data: the model's input, and what it should have given."""
+
+    input: object
+    target: object
+
+
+STREAMS = ("order", "noise", "validation", "test")
+
+
+def stream(name: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
+    """The random numbers for one purpose: independent of every other purpose, epoch and batch."""
+    return np.random.default_rng([seed, STREAMS.index(name), epoch, index])
+
+
+def partials(nodes: Mapping, without: str) -> dict[str, Callable]:
+    """The functions of a config group by name, their knobs filled in; `without` is the group's own key."""
+    return {
+        name: instantiate({k: v for k, v in node.items() if k != without}, _partial_=True)
+        for name, node in nodes.items()
+    }
+
+
+class Objective(keras.Model):
+    """A model together with what it is trained for: sum of weight * mean over examples of each term.
+
+    Terms and metrics give one value per example; all averaging happens here. Terms of weight 0 are logged only.
+    It stays in float32 whatever the policy, so that losses see full precision.
+    """
+
+    def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping):
+        super().__init__(dtype="float32")
+        self.core = core
+        self.weights_of = {name: float(node["weight"]) for name, node in terms.items()}
+        self.terms = partials(terms, "weight")
+        self.measures = partials(metrics, "goal")
+        self.means = {
+            **{f"term_{name}": keras.metrics.Mean(f"term_{name}") for name in self.terms},
+            **{f"metric_{name}": keras.metrics.Mean(f"metric_{name}") for name in self.measures},
+        }
+
+    def call(self, x, training=None):
+        """The core's outputs as a dict that has at least "output"."""
+        outputs = self.core(x, training=training)
+        return outputs if isinstance(outputs, dict) else {"output": outputs}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The weighted sum; keeps the mean of every term and, outside training, of every metric."""
+        batch, total = Batch(x, y), sum(self.losses)
+        for name, term in self.terms.items():
+            values = term(batch, y_pred, self.core)
+            self.means[f"term_{name}"].update_state(values)
+            total += self.weights_of[name] * ops.mean(values)
+        if not training:
+            for name, metric in self.measures.items():
+                self.means[f"metric_{name}"].update_state(metric(y, y_pred["output"]))
+        return total
+
+
+class Batches(keras.utils.PyDataset):
+    """Training batches, shuffled and corrupted afresh every epoch; (seed, epoch, index) fixes each batch."""
+
+    def __init__(self, x: np.ndarray, pairs: Callable, batch_size: int, seed: int):
+        super().__init__()
+        self.x, self.pairs, self.batch_size, self.seed = x, pairs, batch_size, seed
+        self.start(0)
+
+    def start(self, epoch: int) -> None:
+        """Take up an epoch: its order, and its own noise."""
+        self.epoch, self.order = epoch, stream("order", self.seed, epoch).permutation(len(self.x))
+
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.pairs(self.x[rows], stream("noise", self.seed, self.epoch, index))
+
+
+def public_name(key: str) -> str:
+    """Keras's name of a value as ours: val_metric_psnr -> val/psnr, term_mse -> train/mse."""
+    split, key = ("val", key[4:]) if key.startswith("val_") else ("train", key)
+    return f"{split}/{key.removeprefix('metric_').removeprefix('term_')}"
+
+
+def watched(monitor: str, objective: Objective, metrics: Mapping) -> tuple[str, str]:
+    """Keras's name of a monitored value such as val/psnr, and whether less or more of it is better."""
+    name = monitor.removeprefix("val/")
+    if monitor == "val/loss":
+        return "val_loss", "min"
+    if monitor.startswith("val/") and name in objective.measures:
+        return f"val_metric_{name}", metrics[name]["goal"]
+    if monitor.startswith("val/") and name in objective.terms:
+        return f"val_term_{name}", "min"
+    known = ["val/loss", *(f"val/{n}" for n in {**objective.measures, **objective.terms})]
+    raise TrainingError(f"fit.monitor={monitor}: no such value; there are: {', '.join(known)}")
+
+
+class Record(keras.callbacks.Callback):
+    """One row an epoch: to history.csv and to the tracker; stops with an error at the first loss that is not finite."""
+
+    def __init__(self, file: Path, log):
+        super().__init__()
+        self.file, self.log, self.rows = file, log, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop at once: weights that are not finite never recover."""
+        if not np.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss became {logs['loss']} in epoch {len(self.rows) + 1}, step {batch + 1}; try a lower "
+                "optimizer.learning_rate or fit.precision=float32"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the row at once: a run that is killed keeps it."""
+        trained = {k: v for k, v in logs.items() if not k.startswith("metric_")}
+        row = {"epoch": epoch + 1} | {public_name(k): float(v) for k, v in sorted(trained.items())}
+        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["time/epoch_s"] = time.perf_counter() - self.started
+        self.rows.append(row)
+        pd.DataFrame(self.rows).to_csv(self.file, index=False)
+        self.log.metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+
+
+class Bar(keras.callbacks.Callback):
+    """A live bar over the whole of training: epoch, step, loss, a validation metric, time left."""
+
+    def __init__(self, epochs: int, steps: int, metric: str):
+        super().__init__()
+        self.epochs, self.steps, self.metric, self.last = epochs, steps, metric, ""
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console.out,
+            refresh_per_second=4,
+            disable=not console.out.is_terminal,
+        )
+        self.bar = self.progress.add_task("fit", total=epochs * steps, state="starting")
+
+    def _show(self, epoch: int, step: int, logs: Mapping):
+        self.progress.update(
+            self.bar,
+            completed=epoch * self.steps + step,
+            description=f"epoch {epoch + 1}/{self.epochs}",
+            state=f"step {step}/{self.steps}  loss {logs['loss']:.4g}{self.last}",
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember which epoch the steps belong to."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Move the bar."""
+        self._show(self.epoch, batch + 1, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Show the validation metric; where there is no live terminal, print a line."""
+        name = f"val_metric_{self.metric}"
+        value = logs[name] if name in logs else logs["val_loss"]
+        self.last = f"  val {self.metric if name in logs else 'loss'} {value:.4g}"
+        if not console.out.is_terminal:
+            console.out.print(f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4g}{self.last}")
+
+
+def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.DataFrame:
+    """Train `model` in place and leave it with its best weights on validation; returns the history.
+
+    `optimizer` is a function from the number of steps to a Keras optimizer. A model that is not a `keras.Model` has
+    nothing to train by gradient: where it has a `fit` of its own, that is called with the training rows.
+    """
+    if not isinstance(model, keras.Model):
+        if hasattr(model, "fit"):
+            model.fit(data.train.x)
+        return pd.DataFrame()
+    settings: Fit = cfg.fit
+    pairs = task.pairs(corrupt)
+    batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
+    validation = pairs(data.validation.x, stream("validation", cfg.seed))
+    objective = Objective(model, cfg.loss, cfg.metric)
+    objective.compile(
+        optimizer=optimizer(settings.epochs * len(batches)),
+        steps_per_execution=min(settings.steps_per_execution, len(batches)),
+        jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
+    )
+    monitor, mode = watched(settings.monitor, objective, cfg.metric)
+    record = Record(folder / "history.csv", log)
+    bar = Bar(settings.epochs, len(batches), next(iter(cfg.metric), "loss"))
+    best = keras.callbacks.EarlyStopping(
+        monitor=monitor, mode=mode, patience=settings.patience or settings.epochs, restore_best_weights=True
+    )
+    epochs = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch))
+    with bar.progress:
+        objective.fit(
+            batches,
+            validation_data=validation,
+            validation_batch_size=512,
+            epochs=settings.epochs,
+            callbacks=[epochs, record, bar, best],
+            verbose=0,
+        )
+    return pd.DataFrame(record.rows)

@@ -1,0 +1,77 @@
+"""`aelab --help`: what there is, which fits which, and what to type. Reads `conf/`; imports nothing heavy."""
+
+from pathlib import Path
+
+from rich.padding import Padding
+from rich.table import Table
+
+from aelab import check, compose, console
+
+EXAMPLES = (
+    ("aelab task=denoise model=unet_mini", "train, test, draw, and log one run"),
+    (
+        "aelab -m task=denoise model=conv_ae corruption.level=0.1,0.2,0.4 model.bottleneck=8,16,32",
+        "a sweep: nine runs under one parent",
+    ),
+    (
+        "aelab evaluate run=outputs/runs/DAY/RUN corruption.level=0.2",
+        "test a finished run on another noise level",
+    ),
+)
+COMMANDS = (
+    ("aelab key=value ...", "one run; -m before it makes every list of values (a,b,c) a sweep"),
+    ("aelab evaluate run=DIR_OR_ID", "test a finished run again, also with other values"),
+    (
+        "aelab predict run=DIR_OR_ID input=FILE output=FILE",
+        "restore your own images (.npy, .npz, .png, .jpg)",
+    ),
+    ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
+    ("aelab ui [port=5000]", "open the MLflow UI on the runs made here"),
+    ("aelab doctor", "versions, devices, precision, store, data"),
+    ("aelab --cfg job key=value ...", "show the composed config and run nothing"),
+    ('eval "$(aelab -sc install=bash)"', "shell completion (also zsh, fish)"),
+)
+
+
+def _rows(pairs, first: str = "bold") -> Padding:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=first, overflow="fold")
+    grid.add_column(overflow="fold")
+    for pair in pairs:
+        grid.add_row(*pair)
+    return Padding(grid, (0, 0, 1, 2))
+
+
+def knobs(file: Path) -> str:
+    """The knobs of a choice: the keyword parameters of its function."""
+    found = check.signature(compose.target(file) or "")
+    return ", ".join(found.knobs) if found else ""
+
+
+def _choices(group: str, names: list[str], dirs: list[Path]) -> list[tuple[str, str]]:
+    files = compose.choices(group, dirs)
+    return [
+        (name, f"{check.summary(compose.target(files[name]) or '')} [dim]{knobs(files[name])}[/dim]") for name in names
+    ]
+
+
+def show(dirs: list[Path]) -> None:
+    """Print the whole help text."""
+    out = console.out
+    out.print("[bold]aelab[/bold]: train, test and compare autoencoders from one command\n")
+    out.print("[bold]Commands[/bold]")
+    out.print(_rows(COMMANDS))
+    out.print("[bold]Examples[/bold]")
+    out.print(_rows(EXAMPLES))
+    for task, file in compose.choices("task", dirs).items():
+        target = compose.target(file)
+        kinds = check.kinds("task", target) or ()
+        out.print(f"[bold]task={task}[/bold]  {check.summary(target)}")
+        for group in ("model", "dataset"):
+            out.print(f"  {group}=")
+            out.print(Padding(_rows(_choices(group, compose.fitting(group, kinds, dirs), dirs)), (0, 0, 0, 2)))
+    out.print("[bold]Other choices[/bold] (group=name; several as group=[a,b] for corruption, loss and metric)")
+    rest = [g for g in compose.groups(dirs) if g not in ("task", "model", "dataset", "tracking")]
+    out.print(_rows([(f"{g}=", ", ".join(compose.choices(g, dirs)) or "none yet") for g in rest]))
+    out.print("[bold]Values[/bold]  seed=1  fit.epochs=20  fit.precision=float32  optimizer.learning_rate=0.001 ...")
+    out.print("         every value and its meaning: aelab --cfg job, and the files under " + str(compose.CONF))

@@ -1,0 +1,193 @@
+"""A run: the whole data flow on one screen, and what it leaves behind."""
+
+import contextlib
+import json
+import logging
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+
+import keras
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.panel import Panel
+
+from aelab import backend, compose, console, corruptions, evaluate, report, tracking
+from aelab.config import ConfigError
+from aelab.data.load import load
+from aelab.figures import curves
+from aelab.fit import fit
+
+
+def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, parent: str | None = None) -> dict:
+    """Train, test once, and leave the run folder and the MLflow run; returns the final metrics by name."""
+    with logged(folder, cfg, overrides):
+        precision = backend.prepare(cfg.seed, cfg.fit)
+        data, reason = load(cfg.dataset, partial(dataset_choice, cfg))
+        announce(data, reason)
+        corrupt = corruptions.chain(cfg.corruption)
+        model = build(cfg.model, data.shape)
+        task = build(cfg.task)
+        name = f"{cfg.choices.task}-{cfg.choices.model}-{data.name}"
+        facts = circumstances(cfg, data, model, precision)
+        with tracking.start(cfg, folder, name, parent, tags(facts, reason)) as log:
+            log.batch(params=parameters(cfg, data))
+            log.dataset(data)
+            clock = time.perf_counter()
+            history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
+            fit_s = time.perf_counter() - clock
+            result = evaluate.evaluate(task, model, data.test, corrupt, cfg.metric, cfg.seed)
+            metrics = {**result.metrics, "time/fit_s": fit_s}
+            save(model, folder)
+            show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
+            if cfg.tracking.log_model and isinstance(model, keras.Model):
+                log.model(model, result.inputs[:2], result.outputs[:2])
+            metrics["time/total_s"] = time.time() - started
+            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            log.metrics(metrics, step=len(history))
+            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix != ".keras"))
+        finish(metrics, folder, log, cfg)
+    if log.lost:
+        raise tracking.TrackingError(f"the tracking store was lost ({log.lost}); the run's files are in {folder}")
+    return metrics
+
+
+def build(node: DictConfig, *data, **more):
+    """Call a `_target_` with data in front and its knobs from the config, as plain Python values."""
+    return instantiate(node, *data, **more, _partial_=True, _convert_="all")()  # called here: our errors stay ours
+
+
+def optimizer(cfg: DictConfig, steps: int):
+    """The optimizer, with its learning rate on the schedule over so many steps."""
+    return build(cfg.optimizer, learning_rate=build(cfg.schedule, cfg.optimizer.learning_rate, steps))
+
+
+def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
+    """Another data set's config node, its interpolations resolved within this run's config."""
+    files = compose.choices("dataset", compose.folders([]))
+    if name not in files:
+        raise ConfigError(f"dataset.fallback={name}: no such dataset; there are: {', '.join(files)}")
+    root = OmegaConf.create({**cfg, "dataset": OmegaConf.load(files[name])})
+    return OmegaConf.create(OmegaConf.to_container(root.dataset, resolve=True))
+
+
+@contextlib.contextmanager
+def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
+    """Write the config first, so that even a failed run says what it was; errors go to run.log with their traceback."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+    handler = logging.FileHandler(folder / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(handler)  # the root's: other packages' warnings belong there too
+    logger = logging.getLogger("aelab")
+    logger.setLevel(logging.INFO)
+    try:
+        logger.info("started with %s", " ".join(overrides) or "the defaults")
+        yield
+        logger.info("finished")
+    except BaseException as error:
+        logger.exception("ended by %s", type(error).__name__)
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def announce(data, reason: str | None) -> None:
+    """Say what is trained on; loudly where it is not what was asked for."""
+    if reason:
+        console.out.print(Panel(reason, title="NOT THE DATA YOU ASKED FOR", border_style="bold red"))
+        logging.getLogger("aelab").warning(reason)
+    sizes = f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"
+    console.out.print(f"{data.name}: {sizes}, {' x '.join(map(str, data.shape))}")
+
+
+def revision() -> str:
+    """The git revision of the code, with + where files were changed; empty outside a checkout."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        found = subprocess.run([*here, "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def circumstances(cfg: DictConfig, data, model, precision: str) -> dict[str, str]:
+    """What a reader must know to trust or repeat the figures."""
+    weights = f"{model.count_params():,}" if isinstance(model, keras.Model) else "none to train"
+    return {
+        "data set": data.name,
+        "data fingerprint": data.fingerprint,
+        "data source": data.source,
+        "licence": data.licence,
+        "signature": compose.signature(cfg),
+        "weights": weights,
+        "precision": precision,
+        "device": ", ".join(backend.devices()),
+        "git revision": revision() or "not a checkout",
+        **tracking.versions(),
+    }
+
+
+def tags(facts: dict[str, str], reason: str | None) -> dict[str, str]:
+    """The facts as MLflow tags, and the reason why the data are others than those asked for."""
+    named = {f"aelab.{k.replace(' ', '_')}": v for k, v in facts.items()}
+    return named | ({"aelab.fallback": reason} if reason else {})
+
+
+def parameters(cfg: DictConfig, data) -> dict[str, str]:
+    """Every value of the config by its dotted name, the choices by their group's: what the MLflow UI compares."""
+    own = {f"choice.{k}" if k in ("corruption", "loss", "metric") else k: v for k, v in cfg.choices.items()}
+    flat = {}
+
+    def walk(prefix, node):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{key}.", value)
+            elif key not in ("_target_",) and value is not None:
+                flat[f"{prefix}{key}"] = value
+
+    plain = OmegaConf.to_container(cfg)
+    walk(
+        "",
+        {k: v for k, v in plain.items() if k not in ("choices", "tracking", "output_dir", "data_dir", "allow")},
+    )
+    return {**own, **flat, "dataset": data.name}
+
+
+def save(model, folder: Path) -> None:
+    """The trained model; what has no weights is whole in config.yaml."""
+    if isinstance(model, keras.Model):
+        model.save(folder / "model.keras")
+
+
+def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts, cfg, notices) -> None:
+    """Draw the task's figures and the learning curves, and write report.html."""
+    drawn = dict(task.figures(result, data))
+    if len(history):
+        drawn["curves"] = curves(history)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    report.write(
+        folder,
+        title=name,
+        subtitle=f"seed {cfg.seed}; test split of {len(data.test):,}",
+        summary=metrics,
+        tables={"test metrics": report.metric_table(metrics), **task.tables(result, data)},
+        figures=drawn,
+        facts=facts,
+        config=OmegaConf.to_yaml(cfg),
+        notices=notices,
+    )
+
+
+def finish(metrics: dict, folder: Path, log, cfg: DictConfig) -> None:
+    """The last lines: the metrics, the folder, and how to open the run."""
+    console.out.print(report.terminal_table(metrics))
+    console.out.print(f"fit {metrics['time/fit_s']:.1f} s, in all {metrics['time/total_s']:.1f} s")
+    console.out.print(f"run folder  {folder}\nreport      {folder / 'report.html'}", soft_wrap=True)
+    where = tracking.page(log, cfg.tracking.uri)
+    console.out.print(f"MLflow      {where}", soft_wrap=True)

@@ -1,0 +1,72 @@
+"""`aelab ui` and `aelab doctor`: the services around runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.table import Table
+
+from aelab import backend, console, tracking
+from aelab.config import AelabError
+
+
+def ui(host: str, port: str, output_dir: str) -> int:
+    """Serve the MLflow UI on the store that runs are logged to, until ^C."""
+    uri, _ = tracking.store(os.environ.get("MLFLOW_TRACKING_URI"), output_dir)
+    if uri.startswith("http"):
+        console.out.print(f"runs are logged to a server: open {uri}")
+        return 0
+    if not Path(uri.removeprefix("sqlite:///")).exists():
+        raise AelabError(f"there are no runs yet in {uri.removeprefix('sqlite:///')}; make one with: aelab debug=fast")
+    console.out.print(f"MLflow UI on http://{host}:{port}  (^C ends it)\nstore {uri}", soft_wrap=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        host,
+        "--port",
+        port,
+    ]
+    server = subprocess.Popen([*command, "--workers", "1"])
+    try:
+        return server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def doctor(cfg) -> int:
+    """Tell what a run would use: versions, devices, precision, store and data."""
+    from aelab import compose
+
+    grid = Table(show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for package, version in tracking.versions().items():
+        grid.add_row(package, version)
+    grid.add_row("device", ", ".join(backend.devices()))
+    native = "computed natively" if backend.native_bfloat16() else "not computed natively"
+    grid.add_row(
+        "precision",
+        f"{backend.precision(cfg.fit.precision)} (fit.precision={cfg.fit.precision}; bfloat16 {native})",
+    )
+    grid.add_row("configs", str(compose.CONF))
+    client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)
+    counts = tracking.count(client)
+    grid.add_row("store", tracking.store(cfg.tracking.uri, cfg.output_dir)[0])
+    grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
+    grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))
+    for name, file in compose.choices("dataset", compose.folders([])).items():
+        grid.add_row(f"  {name}", where(name, compose.target(file), cfg.data_dir))
+    console.out.print(grid)
+    return 0
+
+
+def where(name: str, target: str, data_dir: str | None) -> str:
+    """Whether a data set is on this machine."""
+    return target

@@ -1,0 +1,137 @@
+"""What is done with a finished run: test it again, restore the user's images with it, start it again."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from aelab import backend, check, compose, console, corruptions, evaluate, report, tracking
+from aelab.config import AelabError, ConfigError, DataError
+from aelab.data.load import load
+from aelab.run import announce, build, dataset_choice
+
+
+def find(run: str, output_dir: str, uri: str | None) -> Path:
+    """The folder of a run that is named by its folder or by its MLflow id."""
+    folder = Path(run)
+    if not folder.is_dir():
+        folder = tracking.folder_of(run, uri, output_dir)
+    if not (folder / "config.yaml").exists():
+        raise AelabError(f"run={run}: {folder / 'config.yaml'} is not there; give a run folder or an MLflow run id")
+    return folder
+
+
+def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
+    """A run's config with some of its values changed, checked anew; trust is the caller's to give, not the file's."""
+    cfg = OmegaConf.load(folder / "config.yaml")
+    cfg.allow = allow
+    for override in overrides:
+        key = override.partition("=")[0]
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not isinstance(node, DictConfig) or name not in node:
+            raise ConfigError(check.unknown(key, name, map(str, node) if isinstance(node, DictConfig) else ()))
+        if isinstance(node[name], DictConfig):
+            raise ConfigError(f"{override}: a stored run keeps its components; only their values can be changed")
+        if key.startswith("corruption."):
+            cfg.corruption.level = None
+    cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(overrides))
+    cfg = compose.settle(cfg, OmegaConf.to_container(cfg.choices))
+    compose.verify(cfg, compose.folders([]), ["path"])
+    return cfg
+
+
+def model_of(cfg: DictConfig, folder: Path, shape):
+    """The trained model of a run folder."""
+    file = folder / "model.keras"
+    if file.exists():
+        return keras.saving.load_model(file, compile=False)
+    model = build(cfg.model, shape)
+    if isinstance(model, keras.Model):
+        raise AelabError(f"{file} is not there: the run did not finish")
+    return model
+
+
+def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str]) -> None:
+    """Test a stored model, as it was tested or with some values changed; the result goes beside the run's own."""
+    backend.prepare(cfg.seed, cfg.fit)
+    data, reason = load(cfg.dataset, lambda name: dataset_choice(cfg, name))
+    announce(data, reason)
+    model = model_of(cfg, folder, data.shape)
+    result = evaluate.evaluate(
+        build(cfg.task), model, data.test, corruptions.chain(cfg.corruption), cfg.metric, cfg.seed
+    )
+    console.out.print(report.terminal_table(result.metrics))
+    file = folder / "evaluations" / f"{compose.signature(cfg)}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"overrides": changed, **result.metrics}, indent=2) + "\n")
+    console.out.print(f"written to {file}", soft_wrap=True)
+
+
+def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:
+    """Restore the images of a file (.npy, .npz or a picture) and write them in the form that `target` names."""
+    for file in (source, target):
+        if file.suffix not in (*ARRAYS, *PICTURES):
+            raise ConfigError(f"{file}: expected a name that ends in {', '.join((*ARRAYS, *PICTURES))}")
+    images, whole = read(source)
+    backend.prepare(cfg.seed, cfg.fit)
+    model = model_of(cfg, folder, images.shape[1:])
+    expected = tuple(model.input_shape[1:]) if isinstance(model, keras.Model) else images.shape[1:]
+    if images.shape[1:] != expected:
+        raise DataError(
+            f"{source}: images of {images.shape[1:]}, but the model takes {expected} (height, width, channels)"
+        )
+    restored = build(cfg.task).predict(model, images)
+    if target.suffix in PICTURES and len(restored) > 1:
+        raise ConfigError(f"output={target}: {len(restored)} images do not fit one picture; write .npy or .npz")
+    write(target, restored, whole)
+    console.out.print(f"{len(restored)} restored image{'s' * (len(restored) > 1)} written to {target}", soft_wrap=True)
+
+
+ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg")
+
+
+def read(file: Path) -> tuple[np.ndarray, bool]:
+    """Images of a file as float32 (n, h, w, c) in [0, 1], and whether they were whole numbers from 0 to 255."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if file.suffix in PICTURES:
+            with Image.open(file) as picture:
+                array = np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB"))[None]
+        else:
+            array = np.load(file, allow_pickle=False)
+            if file.suffix == ".npz":
+                array = array["x" if "x" in array else array.files[0]]
+    except FileNotFoundError as error:
+        raise DataError(f"input={file}: no such file") from error
+    except (OSError, ValueError, IndexError, UnidentifiedImageError) as error:
+        raise DataError(f"input={file}: cannot be read ({error})") from error
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 3:
+        array = array[..., None]
+    whole = array.dtype == np.uint8
+    images = array.astype(np.float32) / (255 if whole else 1)
+    if array.ndim != 4 or not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+        raise DataError(
+            f"input={file}: expected images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1]; got {array.dtype} "
+            f"{array.shape} from {np.min(array)} to {np.max(array)}"
+        )
+    return images, whole
+
+
+def write(file: Path, images: np.ndarray, whole: bool) -> None:
+    """Images (n, h, w, c) in [0, 1] to a file; pictures, and what came as whole numbers, as 0 to 255."""
+    from PIL import Image
+
+    if whole or file.suffix in PICTURES:
+        images = np.rint(images * 255).astype(np.uint8)
+    if file.suffix == ".npz":
+        np.savez_compressed(file, x=images)
+    elif file.suffix == ".npy":
+        np.save(file, images)
+    else:
+        Image.fromarray(images[0].squeeze()).save(file)

@@ -1,0 +1,49 @@
+"""A sweep: one parent run in MLflow, one child for each job, and a table at the end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.table import Table
+
+from aelab import console, tracking
+
+
+def sweep(configs: list, launch: Callable) -> int:
+    """Run all jobs through `launch(parent_run_id)`, which returns the finished `Job`; returns the exit code."""
+    cfg = configs[0]
+    folder = Path(cfg.output_dir).resolve()
+    console.out.print(f"sweep of {len(configs)} jobs")
+    with tracking.start(cfg, folder, f"sweep-{cfg.choices.task} ({len(configs)} jobs)") as log:
+        job = launch(log.run_id)
+        failed = [overrides for overrides, outcome in job.results if isinstance(outcome, str)]
+        log.batch(
+            metrics={"sweep/jobs": len(job.results), "sweep/failed": len(failed)},
+            tags={"aelab.jobs": json.dumps([overrides for overrides, _ in job.results])[:5000]},
+        )
+    console.out.print(table(job.results))
+    if failed:
+        console.complain(f"{len(failed)} of {len(job.results)} jobs failed")
+    return 1 if failed else 0
+
+
+def table(results: list) -> Table:
+    """One row a job: the values that differ between jobs, and the test metrics themselves."""
+    settings = [dict(o.partition("=")[::2] for o in overrides) for overrides, _ in results]
+    swept = [k for k in settings[0] if len({s.get(k) for s in settings}) > 1]
+    names = list(
+        dict.fromkeys(
+            k
+            for _, m in results
+            if isinstance(m, dict)
+            for k in m
+            if k.startswith("test/") and not k.endswith(("_input", "_gain"))
+        )
+    )
+    grid = Table(title="test metrics by job")
+    for name in (*swept, *(n.removeprefix("test/") for n in names)):
+        grid.add_column(name, justify="right", overflow="fold")
+    for setting, (_, outcome) in zip(settings, results, strict=True):
+        values = [f"{outcome[n]:.4g}" for n in names] if isinstance(outcome, dict) else ["failed", *[""] * len(names)]
+        grid.add_row(*(setting.get(k, "") for k in swept), *values[: max(len(names), 1)])
+    return grid

@@ -1,0 +1,1 @@
+"""Tasks: the trainer plugins, one file each."""

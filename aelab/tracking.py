@@ -1,0 +1,266 @@
+"""MLflow, and nowhere else: runs with honest states, in a store that several processes can open at once.
+
+Everything that is logged stands in the run folder as well; a server that goes away in the middle costs the MLflow
+run, never the result.
+"""
+
+import contextlib
+import os
+import platform
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+import logging
+
+import mlflow
+import psutil
+import requests
+from filelock import FileLock
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from aelab import console
+from aelab.config import AelabError
+
+for noisy in ("mlflow", "alembic"):
+    logging.getLogger(noisy).setLevel(logging.ERROR)
+
+LOST = (MlflowException, requests.RequestException)
+"""What a tracking call raises when the store cannot be reached or written."""
+SILENT_S = 24 * 3600
+"""A run of another machine counts as dead after this long without a heartbeat."""
+
+
+class TrackingError(AelabError):
+    """A tracking store that cannot be used."""
+
+
+def store(uri: str | None, output_dir: str) -> tuple[str, str | None]:
+    """The tracking URI and, for the store of our own, where artifacts go: both absolute."""
+    if uri:
+        return uri, None
+    folder = Path(output_dir).resolve()
+    return f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlartifacts").as_uri()
+
+
+def _reachable(uri: str) -> None:
+    """Ask a server for its health before anything is trained: MLflow itself would retry for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+            return
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(
+            f"the tracking server {uri} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI to log to "
+            "outputs/mlflow.db"
+        ) from error
+
+
+def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str | None]:
+    """A client of the store, which is made first where it is new; and where our own store keeps artifacts."""
+    where, artifacts = store(uri, output_dir)
+    _reachable(where)
+    mlflow.set_tracking_uri(where)
+    mlflow.set_registry_uri(where)
+    client = mlflow.MlflowClient(where)
+    try:
+        if artifacts:
+            folder = Path(output_dir).resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "mlflow.db.lock"):  # two processes that make the tables at once would crash
+                client.search_experiments(max_results=1)
+        else:
+            client.search_experiments(max_results=1)
+    except LOST as error:
+        raise TrackingError(f"the tracking store {where} cannot be used: {_short(error)}") from error
+    return client, artifacts
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:
+    """The id of the experiment of that name; made with an absolute artifact location where there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{name}")
+        except MlflowException:  # another process was quicker
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
+    """Close as FAILED the runs whose process is gone: SIGKILL and power cuts leave them RUNNING."""
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        tags = run.data.tags
+        if "aelab.pid" not in tags:
+            continue
+        pid, born = int(tags["aelab.pid"]), float(tags["aelab.pid_started"])
+        if tags.get("aelab.host") == socket.gethostname():
+            dead = not (psutil.pid_exists(pid) and abs(psutil.Process(pid).create_time() - born) < 2)
+        else:
+            dead = time.time() - float(tags.get("aelab.heartbeat", 0)) > SILENT_S
+        if dead:
+            client.set_tag(run.info.run_id, "aelab.reason", "the process died without closing the run")
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+class Log:
+    """What a run says to MLflow. Once the store is lost it says so, goes silent, and sets `lost`."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
+        self.client, self.run_id, self.experiment_id, self.lost = client, run_id, experiment_id, None
+
+    def _send(self, call, *args, **keywords):
+        if self.lost:
+            return
+        try:
+            call(self.run_id, *args, **keywords)
+        except LOST as error:
+            self.lost = _short(error)
+            console.complain(f"lost the tracking store ({self.lost}); the run goes on, everything is in its folder")
+
+    def batch(self, metrics: Mapping = {}, params: Mapping = {}, tags: Mapping = {}, step: int = 0) -> None:
+        """Metrics, parameters and tags in one write."""
+        now = int(time.time() * 1000)
+        self._send(
+            self.client.log_batch,
+            metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()],
+            params=[Param(k, str(v)[:6000]) for k, v in params.items()],
+            tags=[RunTag(k, str(v)) for k, v in tags.items()],
+            synchronous=True,
+        )
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Metrics of one epoch, with a heartbeat."""
+        self.batch(metrics=values, step=step, tags={"aelab.heartbeat": f"{time.time():.0f}"})
+
+    def dataset(self, data) -> None:
+        """The data set as the run's input: name, fingerprint and source."""
+        entity = Dataset(data.name, data.fingerprint[:36], "local", data.source)
+        self._send(
+            self.client.log_inputs,
+            datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", "training")])],
+        )
+
+    def files(self, folder: Path, names: list[str]) -> None:
+        """Files of the run folder as artifacts."""
+        for name in names:
+            self._send(self.client.log_artifact, str(folder / name))
+
+    def model(self, model, example, output) -> None:
+        """A Keras model with its signature and an input example."""
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        def spec(array):
+            return Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))])
+
+        def send(run_id):
+            with mlflow.start_run(run_id=run_id):
+                mlflow.tensorflow.log_model(
+                    model,
+                    name="model",
+                    signature=ModelSignature(spec(example), spec(output)),
+                    input_example=example,
+                    pip_requirements=[f"keras=={_version('keras')}", f"tensorflow=={_version('tensorflow')}"],
+                )
+
+        with contextlib.redirect_stdout(None):
+            self._send(send)
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version(package)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    packages = ("aelab", "keras", "tensorflow", "numpy", "mlflow", "hydra-core")
+    return {"python": platform.python_version(), **{p: _version(p) for p in packages}}
+
+
+@contextlib.contextmanager
+def start(cfg, folder: Path, name: str, parent: str | None = None, tags: Mapping = {}) -> Iterator[Log]:
+    """A run in MLflow around a block: FINISHED at its end, KILLED on ^C and SIGTERM, FAILED with the reason else."""
+    client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
+    try:
+        where = experiment(client, cfg.tracking.experiment, artifacts)
+        close_dead(client, where)
+        process = psutil.Process()
+        own = {
+            "mlflow.runName": name,
+            "mlflow.source.name": "aelab",
+            "mlflow.user": psutil.Process().username(),
+            "aelab.host": socket.gethostname(),
+            "aelab.pid": str(process.pid),
+            "aelab.pid_started": f"{process.create_time():.2f}",
+            "aelab.heartbeat": f"{time.time():.0f}",
+            "aelab.folder": str(folder),
+            **({"mlflow.parentRunId": parent} if parent else {}),
+            **{k: str(v) for k, v in tags.items()},
+        }
+        run = client.create_run(where, tags=own, run_name=name)
+    except LOST as error:
+        raise TrackingError(
+            f"the tracking store {store(cfg.tracking.uri, cfg.output_dir)[0]} cannot be used: {_short(error)}"
+        ) from error
+    log = Log(client, run.info.run_id, where)
+
+    def end(status: str, reason: str | None = None):
+        if reason:
+            log.batch(tags={"aelab.reason": reason[:500]})
+        log._send(client.set_terminated, status)
+
+    try:
+        yield log
+    except KeyboardInterrupt as stop:
+        end("KILLED", str(stop) or "interrupted (^C)")
+        raise
+    except BaseException as error:
+        end("FAILED", f"{type(error).__name__}: {_short(error)}")
+        raise
+    end("FINISHED")
+
+
+def count(client: mlflow.MlflowClient) -> dict[str, int]:
+    """How many runs the store has, by status."""
+    ids = [e.experiment_id for e in client.search_experiments()]
+    found = client.search_runs(ids, max_results=5000) if ids else []
+    states = [run.info.status for run in found]
+    return {status: states.count(status) for status in sorted(set(states))}
+
+
+def page(log: Log, uri: str | None) -> str:
+    """Where to look at a run: its address on a server, or the command that opens the store of our own."""
+    if uri and uri.startswith("http"):
+        return f"{uri.rstrip('/')}/#/experiments/{log.experiment_id}/runs/{log.run_id}"
+    return f"run {log.run_id}; type  aelab ui"
+
+
+def folder_of(run_id: str, uri: str | None, output_dir: str) -> Path:
+    """The folder of a run that is known by its MLflow id."""
+    client, _ = connect(uri, output_dir)
+    try:
+        return Path(client.get_run(run_id).data.tags["aelab.folder"])
+    except (MlflowException, KeyError) as error:
+        raise AelabError(
+            f"run={run_id}: neither a run folder nor the id of a run in {store(uri, output_dir)[0]}"
+        ) from error
