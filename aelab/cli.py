@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 from aelab import check, compose, console
 from aelab.config import AelabError, ConfigError
 
@@ -150,16 +152,14 @@ class Job:
 
 def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) -> dict | str:
     """Run, and turn an error into one line, an exit code and a traceback in run.log."""
-    started = time.time()
-    if job.done <= 1:
-        import psutil
-
-        started = psutil.Process().create_time()
+    started = time.time() if job.done > 1 else psutil.Process().create_time()
     try:
         with profiled(folder if cfg.profile else None), console.native_noise_to(folder / "run.log"):
+            clock = time.perf_counter()
             from aelab.run import run
 
-            return run(cfg, folder, overrides, started, parent)
+            spent = {"time/import_s": time.perf_counter() - clock}
+            return run(cfg, folder, overrides, started, spent, parent)
     except USER_ERRORS as error:
         message, job.code = str(error), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from aelab import check
@@ -19,6 +19,8 @@ from aelab.config import ConfigError
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
+SEVERAL = ("corruption", "loss", "metric")
+"""The groups of which a run takes any number, each under its own name."""
 # What a run's result does not depend on: left out of its signature.
 ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra")
 
@@ -105,9 +107,8 @@ def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
 
 
 def chosen(choices: DictConfig, dirs: list[Path]) -> dict[str, str]:
-    """The name chosen in each of our groups: {"model": "unet_mini", ...}."""
-    names = {group: choices.get(group) for group in groups(dirs)}
-    return {g: "+".join(n) if isinstance(n, list | ListConfig) else str(n) for g, n in names.items() if n}
+    """The name chosen in each of our groups that has one: {"model": "unet_mini", ...}."""
+    return {group: choices[group] for group in groups(dirs) if isinstance(choices.get(group), str)}
 
 
 def settle(cfg: DictConfig, choices: dict[str, str]) -> DictConfig:
@@ -121,7 +122,8 @@ def settle(cfg: DictConfig, choices: dict[str, str]) -> DictConfig:
     for step in plain["corruption"].values() if level is not None else ():
         if isinstance(step, dict):
             step["level"] = level
-    return OmegaConf.create({"choices": choices, **plain})
+    several = {g: "+".join(k for k, v in plain[g].items() if isinstance(v, dict)) for g in SEVERAL}
+    return OmegaConf.create({"choices": {**choices, **several}, **plain})
 
 
 def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:

@@ -46,8 +46,9 @@ def partials(nodes: Mapping, without: str) -> dict[str, Callable]:
 class Objective(keras.Model):
     """A model together with what it is trained for: sum of weight * mean over examples of each term.
 
-    Terms and metrics give one value per example; all averaging happens here. Terms of weight 0 are logged only.
-    It stays in float32 whatever the policy, so that losses see full precision.
+    Terms and metrics give one value per example; all averaging happens here. Metrics are measured in validation. A
+    name that is both a term's and a metric's is the metric's throughout, so that train/ssim and val/ssim are the same
+    quantity (the term is 1 - SSIM). It stays in float32 whatever the policy: losses need full precision.
     """
 
     def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping):
@@ -56,10 +57,7 @@ class Objective(keras.Model):
         self.weights_of = {name: float(node["weight"]) for name, node in terms.items()}
         self.terms = partials(terms, "weight")
         self.measures = partials(metrics, "goal")
-        self.means = {
-            **{f"term_{name}": keras.metrics.Mean(f"term_{name}") for name in self.terms},
-            **{f"metric_{name}": keras.metrics.Mean(f"metric_{name}") for name in self.measures},
-        }
+        self.means = {name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures}}
 
     def call(self, x, training=None):
         """The core's outputs as a dict that has at least "output"."""
@@ -67,15 +65,16 @@ class Objective(keras.Model):
         return outputs if isinstance(outputs, dict) else {"output": outputs}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The weighted sum; keeps the mean of every term and, outside training, of every metric."""
+        """The weighted sum; on the way, the means that are logged."""
         batch, total = Batch(x, y), sum(self.losses)
         for name, term in self.terms.items():
             values = term(batch, y_pred, self.core)
-            self.means[f"term_{name}"].update_state(values)
             total += self.weights_of[name] * ops.mean(values)
-        if not training:
-            for name, metric in self.measures.items():
-                self.means[f"metric_{name}"].update_state(metric(y, y_pred["output"]))
+            if name not in self.measures:
+                self.means[name].update_state(values)
+        for name, metric in self.measures.items():
+            if name in self.terms or not training:
+                self.means[name].update_state(metric(y, y_pred["output"]))
         return total
 
 
@@ -99,23 +98,26 @@ class Batches(keras.utils.PyDataset):
         return self.pairs(self.x[rows], stream("noise", self.seed, self.epoch, index))
 
 
-def public_name(key: str) -> str:
-    """Keras's name of a value as ours: val_metric_psnr -> val/psnr, term_mse -> train/mse."""
-    split, key = ("val", key[4:]) if key.startswith("val_") else ("train", key)
-    return f"{split}/{key.removeprefix('metric_').removeprefix('term_')}"
+def public(logs: Mapping, objective: Objective) -> dict[str, float]:
+    """Keras's logs under our names: val_mean_psnr -> val/psnr. Without what was not measured in training."""
+    named = {}
+    for key, value in sorted(logs.items()):
+        split, name = ("val", key[4:]) if key.startswith("val_") else ("train", key)
+        name = name.removeprefix("mean_")
+        if split == "val" or name == "loss" or name in objective.terms:
+            named[f"{split}/{name}"] = float(value)
+    return named
 
 
 def watched(monitor: str, objective: Objective, metrics: Mapping) -> tuple[str, str]:
     """Keras's name of a monitored value such as val/psnr, and whether less or more of it is better."""
-    name = monitor.removeprefix("val/")
+    split, _, name = monitor.partition("/")
     if monitor == "val/loss":
         return "val_loss", "min"
-    if monitor.startswith("val/") and name in objective.measures:
-        return f"val_metric_{name}", metrics[name]["goal"]
-    if monitor.startswith("val/") and name in objective.terms:
-        return f"val_term_{name}", "min"
-    known = ["val/loss", *(f"val/{n}" for n in {**objective.measures, **objective.terms})]
-    raise TrainingError(f"fit.monitor={monitor}: no such value; there are: {', '.join(known)}")
+    if split != "val" or name not in objective.means:
+        known = ", ".join(f"val/{n}" for n in ("loss", *objective.means))
+        raise TrainingError(f"fit.monitor={monitor}: no such value; there are: {known}")
+    return f"val_mean_{name}", metrics[name]["goal"] if name in metrics else "min"
 
 
 class Record(keras.callbacks.Callback):
@@ -139,8 +141,7 @@ class Record(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the row at once: a run that is killed keeps it."""
-        trained = {k: v for k, v in logs.items() if not k.startswith("metric_")}
-        row = {"epoch": epoch + 1} | {public_name(k): float(v) for k, v in sorted(trained.items())}
+        row = {"epoch": epoch + 1} | public(logs, self.model)
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["time/epoch_s"] = time.perf_counter() - self.started
         self.rows.append(row)
@@ -185,7 +186,7 @@ class Bar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the validation metric; where there is no live terminal, print a line."""
-        name = f"val_metric_{self.metric}"
+        name = f"val_mean_{self.metric}"
         value = logs[name] if name in logs else logs["val_loss"]
         self.last = f"  val {self.metric if name in logs else 'loss'} {value:.4g}"
         if not console.out.is_terminal:

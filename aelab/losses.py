@@ -4,7 +4,7 @@
 averaging happen once, in `aelab.fit.Objective`.
 """
 
-import math
+import keras
 
 from aelab import ops
 from aelab.config import Count, Level
@@ -35,9 +35,9 @@ def ssim(batch, outputs, model, /, *, max_value: Level, window: Count, sigma: Le
     return 1.0 - ops.ssim(batch.target, outputs["output"], max_value=max_value, window=window, sigma=sigma)
 
 
-def psnr(batch, outputs, model, /, *, max_value: Level):
-    """ln(mse) of each image, up to a constant: minus its PSNR, as a natural logarithm.
+def log_mse(batch, outputs, model, /):
+    """ln(mse) of each example: minus its PSNR, up to scale and a constant.
 
     Its mean over images is what the mean PSNR measures, where `mse` lets the hard images outweigh the rest.
     """
-    return -math.log(10) / 10 * ops.psnr(batch.target, outputs["output"], max_value=max_value)
+    return keras.ops.log(keras.ops.maximum(ops.mse(batch.target, outputs["output"]), ops.SMALLEST_MSE))

@@ -21,8 +21,14 @@ from aelab.figures import curves
 from aelab.fit import fit
 
 
-def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, parent: str | None = None) -> dict:
-    """Train, test once, and leave the run folder and the MLflow run; returns the final metrics by name."""
+def run(
+    cfg: DictConfig, folder: Path, overrides: list[str], started: float, spent: dict, parent: str | None = None
+) -> dict:
+    """Train, test once, and leave the run folder and the MLflow run; returns the final metrics by name.
+
+    `started` is the time on the clock at which the user began to wait; `spent`, time/... -> seconds, what was spent
+    before this. `parent` is the MLflow run of the sweep.
+    """
     with logged(folder, cfg, overrides):
         precision = backend.prepare(cfg.seed, cfg.fit)
         data, reason = load(cfg.dataset, partial(dataset_choice, cfg))
@@ -39,7 +45,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
             history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
             fit_s = time.perf_counter() - clock
             result = evaluate.evaluate(task, model, data.test, corrupt, cfg.metric, cfg.seed)
-            metrics = {**result.metrics, "time/fit_s": fit_s}
+            metrics = {**result.metrics, **spent, "time/fit_s": fit_s}
             save(model, folder)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):
@@ -141,7 +147,7 @@ def tags(facts: dict[str, str], reason: str | None) -> dict[str, str]:
 
 def parameters(cfg: DictConfig, data) -> dict[str, str]:
     """Every value of the config by its dotted name, the choices by their group's: what the MLflow UI compares."""
-    own = {f"choice.{k}" if k in ("corruption", "loss", "metric") else k: v for k, v in cfg.choices.items()}
+    own = {k: v or "none" for k, v in cfg.choices.items()}
     flat = {}
 
     def walk(prefix, node):
@@ -175,7 +181,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
         folder,
         title=name,
         subtitle=f"seed {cfg.seed}; test split of {len(data.test):,}",
-        summary=metrics,
+        summary={k: v for k, v in metrics.items() if not k.endswith(("_input", "_gain"))},
         tables={"test metrics": report.metric_table(metrics), **task.tables(result, data)},
         figures=drawn,
         facts=facts,

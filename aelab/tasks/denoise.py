@@ -59,7 +59,7 @@ class Denoise(Task):
         if not data.label_names or "label" not in result.examples:
             return {}
         groups = result.examples.groupby("label")
-        table = groups.mean()
+        table = groups.mean().filter(regex="(?<!_input)$")
         table.insert(0, "images", groups.size())
         table.index = pd.Index([data.label_names[i] for i in table.index], name="class")
         return {"by class": table}
