@@ -10,14 +10,14 @@ import builtins
 import dataclasses
 import difflib
 import functools
+import importlib.machinery
 import importlib.util
-import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Any, Literal, NamedTuple
 
 from aelab import config
-from aelab.config import ConfigError, Range
+from aelab.config import ConfigError, conforms, describe
 
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 TRUSTED = ("aelab", "keras.optimizers")
@@ -27,6 +27,10 @@ GROUP_KEYS = {
     "metric": {"goal": Literal["min", "max"]},
     "dataset": {"fallback": str | None},
 }
+ONE = ("task", "dataset", "model", "optimizer", "schedule")
+"""The groups of which a run takes one component."""
+SEVERAL = ("corruption", "loss", "metric")
+"""The groups of which a run takes any number, each under its own name."""
 KINDS = {"Image": "image", "Images": "image"}
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
 
@@ -73,17 +77,25 @@ def _tree(path: Path) -> ast.Module:
 
 def _module(parts: list[str]) -> tuple[Path, list[str]] | None:
     """The file of the longest module in a dotted path, and the rest of the path."""
-    spec = importlib.util.find_spec(parts[0])
-    if spec is None or spec.origin is None:
+    here = [str(Path.cwd())]  # where a user's own package is looked for, whatever sys.path says yet
+    spec = importlib.util.find_spec(parts[0]) or importlib.machinery.PathFinder.find_spec(parts[0], here)
+    if spec is None:
         return None
-    file, rest = Path(spec.origin), parts[1:]
-    while rest and file.name == "__init__.py":
-        package, module = file.parent / rest[0] / "__init__.py", file.parent / f"{rest[0]}.py"
-        found = next((f for f in (package, module) if f.exists()), None)
-        if found is None:
-            break
-        file, rest = found, rest[1:]
-    return file, rest
+    rest = parts[1:]
+    if spec.submodule_search_locations:  # a package, with or without an __init__.py
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        file = folder / "__init__.py"
+        while rest:
+            folder /= rest[0]
+            found = next((f for f in (folder / "__init__.py", folder.with_suffix(".py")) if f.exists()), None)
+            if found is None and not folder.is_dir():
+                break
+            file, rest = found or folder / "__init__.py", rest[1:]
+    elif (spec.origin or "").endswith(".py"):
+        file = Path(spec.origin)
+    else:
+        return None
+    return (file, rest) if file.exists() else None
 
 
 @functools.cache
@@ -155,55 +167,9 @@ def summary(target: str) -> str:
     return (ast.get_docstring(found[0]) or "").split("\n")[0] if found else ""
 
 
-def describe(kind: Any) -> str:
-    """A type in words, for errors."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        bounds = next((a for a in args[1:] if isinstance(a, Range)), None)
-        return f"{describe(args[0])} {bounds}" if bounds else describe(args[0])
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe(a) for a in args)
-    if origin in (list, tuple):
-        return f"a list: each {describe(args[0])}" if args else "a list"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        types.NoneType: "null",
-    }
-    return names.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def conforms(value: Any, kind: Any) -> bool:
-    """Whether a config value is of an annotated type; types that are not simple are let through."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        bounds = next((a for a in args[1:] if isinstance(a, Range)), Range(None, None))
-        return conforms(value, args[0]) and (
-            value is None
-            or ((bounds.low is None or value >= bounds.low) and (bounds.high is None or value <= bounds.high))
-        )
-    if origin is Literal:
-        return value in args
-    if origin in (Union, types.UnionType):
-        return any(conforms(value, a) for a in args)
-    if origin in (list, tuple) or kind in (list, tuple):
-        return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (str, bool, types.NoneType):
-        return isinstance(value, kind)
-    return True
-
-
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = difflib.get_close_matches(name, known, 1, 0.6)
     said = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
     return f"{path}: unknown; {said}"
@@ -216,13 +182,13 @@ def _value(path: str, value: Any, kind: Any) -> None:
     if number_wanted and isinstance(value, dict) and "_target_" in value:
         return  # a schedule where a number is the simplest choice
     if not conforms(value, kind):
-        shown = (
-            f"{value!r}" if not isinstance(value, bool | types.NoneType) else str(value).lower().replace("none", "null")
-        )
+        words = {None: "null", True: "true", False: "false"}  # as in YAML
+        shown = words[value] if value is None or isinstance(value, bool) else repr(value)
         raise ConfigError(f"{path}: expected {describe(kind)}, got {shown}")
 
 
-def _trusted(path: str, target: str, allow: typing.Iterable[str]) -> None:
+def _trusted(path: str, target: Any, allow: typing.Iterable[str]) -> None:
+    _value(f"{path}._target_", target, str)
     if not any(target == p or target.startswith(p + ".") for p in (*TRUSTED, *allow)):
         package = target.split(".")[0]
         raise ConfigError(
@@ -247,7 +213,9 @@ def check_call(path: str, node: dict, extra: dict[str, Any], allow: typing.Itera
             raise ConfigError(unknown(f"{path}.{name}", name, [*found.knobs, *extra]))
         else:
             _value(f"{path}.{name}", value, found.knobs[name].type)
-    lacking = [k for k, knob in found.knobs.items() if knob.required and k not in node]
+    needed = [k for k, knob in found.knobs.items() if knob.required]
+    needed += [k for k, kind in extra.items() if not conforms(None, kind)]
+    lacking = [k for k in needed if k not in node]
     if lacking:
         raise ConfigError(f"{path}: {target} also needs {', '.join(lacking)}")
     return found
@@ -264,15 +232,32 @@ def _walk(path: str, node: Any, extra: dict[str, Any], allow: typing.Iterable[st
             _walk(f"{path}[{i}]", value, extra, allow)
 
 
-def _settings(path: str, node: dict, kind: type) -> None:
+def _settings(path: str, node: Any, kind: type) -> None:
     """Compare a section of the config with its dataclass: the same names, values of their types."""
     fields = {f.name: f.type for f in dataclasses.fields(kind)}
+    if not isinstance(node, dict):
+        raise ConfigError(
+            f"{path}: expected values for {', '.join(fields)}; set them as {path}.{next(iter(fields))}=..."
+        )
     for name in node.keys() - fields.keys():
         raise ConfigError(unknown(f"{path}.{name}", name, fields))
     for name, type_ in fields.items():
         if name not in node:
             raise ConfigError(f"{path}.{name}: missing")
         _value(f"{path}.{name}", node[name], type_)
+
+
+def _components(group: str, node: Any) -> None:
+    """That a group has what the run calls in it: a `_target_`, or names with one each."""
+    if group in ONE and not (isinstance(node, dict) and "_target_" in node):
+        raise ConfigError(f"{group}: missing; give it as {group}=NAME")
+    if group in SEVERAL:
+        steps = {k: v for k, v in (node or {}).items() if (group, k) != ("corruption", "level")}
+        if not steps and group != "corruption":
+            raise ConfigError(f"{group}: missing; give it as {group}=NAME or {group}=[NAME,NAME]")
+        for name, value in steps.items():
+            if not (isinstance(value, dict) and "_target_" in value):
+                raise ConfigError(f"{group}.{name}: expected a component with a _target_, got {value!r}")
 
 
 def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str] = ()) -> None:
@@ -287,11 +272,12 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
             raise ConfigError(unknown(name, name, [*fields, *groups]))
     for name, type_ in fields.items():
         if dataclasses.is_dataclass(type_):
-            _settings(name, cfg[name], type_)
+            _settings(name, cfg.get(name), type_)
         else:
             _value(name, cfg.get(name), type_)
     allow = cfg["allow"]
     for group in groups:
+        _components(group, cfg.get(group))
         _walk(group, cfg.get(group), GROUP_KEYS.get(group, {}), allow)
 
 

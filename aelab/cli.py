@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from aelab import check, compose, console
+from aelab import check, compose, console, past
 from aelab.config import AelabError, ConfigError
 
 USER_ERRORS = (AelabError, OSError)
@@ -58,12 +58,27 @@ def dispatch(argv: list[str]) -> int:
         return 0
     if argv and argv[0] in COMMANDS:
         return COMMANDS[argv[0]](argv[1:])
-    if any(
-        a.startswith(("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version"))
-        for a in argv
-    ):
-        return hydra(argv)
+    if any(a.partition("=")[0] in HYDRAS_OWN for a in argv):
+        return inspect(argv)
     return train(argv)
+
+
+HYDRAS_OWN = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
+
+
+def inspect(argv: list[str]) -> int:
+    """Hydra's own options, with the user's config folders; a config is shown only if it could be run."""
+    words = [a for a in argv if a.startswith("~") or ("=" in a and not a.startswith("-"))]
+    options = [a for a in argv if a not in words]
+    extra = [after for option, after in zip(options, options[1:], strict=False) if option in ("--config-dir", "-cd")]
+    dirs = compose.folders([*extra, *(a.partition("=")[2] for a in options if a.startswith("--config-dir="))])
+    if any(a.partition("=")[0] in ("--cfg", "-c") for a in options):
+        with compose.session():
+            compose.compose(words, dirs)
+        words = [*compose.search_path(dirs), *words]
+    elif len(dirs) > 1 and not extra:
+        options += ["--config-dir", str(dirs[0])]  # completion knows no other way
+    return hydra([*options, *words])
 
 
 def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
@@ -103,7 +118,7 @@ def train(argv: list[str]) -> int:
 def trust(packages: list[str]) -> None:
     """Make packages of the working folder importable once the user has named them."""
     if packages:
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
 
 
 def writable(folder: Path) -> None:
@@ -217,26 +232,24 @@ def _stored(argv: list[str], **more: str):
             raise ConfigError(f"{name}={own[name]}: no such file")
     allow = [p for p in own.get("allow", "").strip("[]").split(",") if p]
     trust(allow)
-    from aelab import stored
-
-    folder = stored.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
-    return own, rest, folder, stored.config(folder, rest, allow)
+    folder = past.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
+    return own, rest, folder, past.config(folder, rest, allow)
 
 
 def _evaluate(argv: list[str]) -> int:
     _, rest, folder, cfg = _stored(argv)
-    from aelab import stored
-
     with console.native_noise_to(folder / "run.log"):
+        from aelab import stored
+
         stored.evaluate_run(folder, cfg, rest)
     return 0
 
 
 def _predict(argv: list[str]) -> int:
     own, _, folder, cfg = _stored(argv, input="FILE", output="FILE")
-    from aelab import stored
-
     with console.native_noise_to(folder / "run.log"):
+        from aelab import stored
+
         stored.predict(folder, cfg, Path(own["input"]), Path(own["output"]))
     return 0
 
@@ -265,9 +278,10 @@ def _doctor(argv: list[str]) -> int:
     overrides, extra, _ = split_flags(argv)
     with compose.session():
         cfg = compose.compose(overrides, compose.folders(extra))
-    from aelab.services import doctor
+    with console.native_noise_to(Path(os.devnull)):
+        from aelab.services import doctor
 
-    return doctor(cfg)
+        return doctor(cfg)
 
 
 COMMANDS = {"evaluate": _evaluate, "predict": _predict, "rerun": _rerun, "ui": _ui, "doctor": _doctor}

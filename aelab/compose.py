@@ -13,14 +13,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from aelab import check
 from aelab.config import ConfigError
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
-SEVERAL = ("corruption", "loss", "metric")
-"""The groups of which a run takes any number, each under its own name."""
 # What a run's result does not depend on: left out of its signature.
 ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra")
 
@@ -77,6 +76,10 @@ def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> Config
         key = getattr(error, "full_key", None) or str(error).split("'")[1]
         return ConfigError(f"{key}: missing; give it as {key}=...")
     text = str(error)
+    if text.startswith("Config group override must be"):
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        wrong = [o for o in parsed if o.key_or_group in groups(dirs) and not isinstance(o.value(), str | list | dict)]
+        return ConfigError("; ".join(f"{o.input_line}: expected the name of a choice" for o in wrong) or text)
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
         known = hydra_compose("config", search_path(dirs) + [o for o in overrides if _key(o) != key and "=" in o])
@@ -84,6 +87,9 @@ def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> Config
         while parent and not isinstance(OmegaConf.select(known, parent), DictConfig):
             parent, _, name = parent.rpartition(".")
         node = OmegaConf.select(known, parent) if parent else known
+        found = check.signature(str(node.get("_target_")))
+        if found and name in found.knobs:
+            return ConfigError(f"{key}: has no value to change here; to give it one, type +{key}=...")
         names = [*map(str, node), *(groups(dirs) if not parent else [])]
         return ConfigError(check.unknown(key, name, [n for n in names if n not in check.HYDRA_KEYS]))
     return ConfigError(" ".join(text.split()))
@@ -100,7 +106,7 @@ def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
         HydraConfig.instance().set_config(cfg)
         helpers = [str(k) for k in cfg if f"${{{k}}}" in OmegaConf.to_yaml(cfg)]
         cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:  # ValueError: Hydra's of model=3
         raise _explain(error, overrides, dirs) from error
     verify(cfg, dirs, helpers)
     return cfg
@@ -122,7 +128,7 @@ def settle(cfg: DictConfig, choices: dict[str, str]) -> DictConfig:
     for step in plain["corruption"].values() if level is not None else ():
         if isinstance(step, dict):
             step["level"] = level
-    several = {g: "+".join(k for k, v in plain[g].items() if isinstance(v, dict)) for g in SEVERAL}
+    several = {g: "+".join(k for k, v in (plain.get(g) or {}).items() if isinstance(v, dict)) for g in check.SEVERAL}
     return OmegaConf.create({"choices": {**choices, **several}, **plain})
 
 
@@ -130,14 +136,18 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
     """Check a resolved config whole: names, types, and that task, data set and model fit one another."""
     plain = OmegaConf.to_container(cfg)
     check.check(plain, groups(dirs), helpers)
+    fallback = cfg.dataset.get("fallback")
+    if fallback is not None and fallback not in choices("dataset", dirs):
+        raise ConfigError(
+            f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
+        )
     wanted = check.kinds("task", cfg.task._target_)
     for group in ("dataset", "model"):
         kind = check.kinds(group, cfg[group]._target_)
         if wanted and kind and not set(kind) & set(wanted):
-            name = cfg[group]._target_.rpartition(".")[2]
             raise ConfigError(
-                f"{group}={name}: is for {kind[0]} data, but the task {cfg.task._target_.rpartition('.')[2]} takes "
-                f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs))}"
+                f"{group}={cfg.choices[group]}: is for {kind[0]} data, but task={cfg.choices.task} takes "
+                f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
             )
 
 
@@ -155,14 +165,20 @@ def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
         hydra_compose("config", search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         parsed = [o for o in parser.parse_overrides(overrides) if not o.key_or_group.startswith("hydra.")]
-        return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
+        split = [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
     except HydraException as error:
         raise _explain(error, overrides, dirs) from error
+    if not split:
+        raise ConfigError(f"{' '.join(overrides)}: gives no job; does a glob(...) match nothing?")
+    return split
 
 
 def signature(cfg: DictConfig) -> str:
     """A short hash of everything in a settled config that can change the result."""
     plain = {k: v for k, v in OmegaConf.to_container(cfg).items() if k not in ELSEWHERE}
+    plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k not in ELSEWHERE}
+    # In their order, which matters; and each with its own level, however that was given.
+    plain["corruption"] = [step for step in plain["corruption"].items() if step[0] != "level"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 

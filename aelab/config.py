@@ -1,11 +1,13 @@
-"""Errors, and the types that config values may have: the lowest layer, free of heavy imports.
+"""Errors, and the types of config values and what conforms to them: the lowest layer, free of heavy imports.
 
 The types are used as annotations of YAML knobs all over the package, and `check.py` compares config values with
 them before anything is imported. No default value stands here: those are in `conf/`.
 """
 
+import types
+import typing
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Union
 
 
 class AelabError(Exception):
@@ -85,3 +87,49 @@ class Run:
     data_dir: str | None
     allow: list[str]
     profile: bool
+
+
+def describe(kind: Any) -> str:
+    """A type in words, for errors."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        bounds = next((a for a in args[1:] if isinstance(a, Range)), None)
+        return f"{describe(args[0])} {bounds}" if bounds else describe(args[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin in (list, tuple):
+        return f"a list: each {describe(args[0])}" if args else "a list"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        types.NoneType: "null",
+    }
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def conforms(value: Any, kind: Any) -> bool:
+    """Whether a config value is of an annotated type; types that are not simple are let through."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        bounds = next((a for a in args[1:] if isinstance(a, Range)), Range(None, None))
+        return conforms(value, args[0]) and (
+            value is None
+            or ((bounds.low is None or value >= bounds.low) and (bounds.high is None or value <= bounds.high))
+        )
+    if origin is Literal:
+        return value in args
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, a) for a in args)
+    if origin in (list, tuple) or kind in (list, tuple):
+        return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (str, bool, types.NoneType):
+        return isinstance(value, kind)
+    return True

@@ -75,7 +75,10 @@ def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
     files = compose.choices("dataset", compose.folders([]))
     if name not in files:
         raise ConfigError(f"dataset.fallback={name}: no such dataset; there are: {', '.join(files)}")
-    root = OmegaConf.create({**cfg, "dataset": OmegaConf.load(files[name])})
+    node = OmegaConf.load(files[name])
+    if "_target_" not in node:
+        raise ConfigError(f"dataset={name} needs a path of yours: it can be asked for, but not fallen back on")
+    root = OmegaConf.create({**cfg, "dataset": node})
     return OmegaConf.create(OmegaConf.to_container(root.dataset, resolve=True))
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aelab import backend, console, tracking
-from aelab.config import AelabError
+from aelab import backend, compose, console, tracking
+from aelab.config import AelabError, ConfigError, DataUnavailable
+from aelab.data.load import make
+from aelab.run import dataset_choice
 
 
 def ui(host: str, port: str, output_dir: str) -> int:
@@ -42,8 +44,6 @@ def ui(host: str, port: str, output_dir: str) -> int:
 
 def doctor(cfg) -> int:
     """Tell what a run would use: versions, devices, precision, store and data."""
-    from aelab import compose
-
     grid = Table(show_header=False, box=None, pad_edge=False)
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -61,12 +61,21 @@ def doctor(cfg) -> int:
     grid.add_row("store", tracking.store(cfg.tracking.uri, cfg.output_dir)[0])
     grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
     grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))
-    for name, file in compose.choices("dataset", compose.folders([])).items():
-        grid.add_row(f"  {name}", where(name, compose.target(file), cfg.data_dir))
+    for name in compose.choices("dataset", compose.folders([])):
+        grid.add_row(f"  {name}", found(name, cfg))
     console.out.print(grid)
     return 0
 
 
-def where(name: str, target: str, data_dir: str | None) -> str:
-    """Whether a data set is on this machine."""
-    return target
+def found(name: str, cfg) -> str:
+    """Whether a data set is on this machine, whole: it is loaded, but nothing is downloaded."""
+    try:
+        node = {k: v for k, v in dataset_choice(cfg, name).items() if k != "fallback"}
+        data = make(node | ({"mirrors": []} if "mirrors" in node else {}))
+    except ConfigError:
+        return f"yours, by dataset={name} path=..."
+    except DataUnavailable:
+        return "not here: it will be downloaded"
+    except AelabError as error:
+        return f"broken: {error}"
+    return f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"

@@ -5,42 +5,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from aelab import backend, check, compose, console, corruptions, evaluate, report, tracking
+from aelab import backend, compose, console, corruptions, evaluate, report
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.load import load
 from aelab.run import announce, build, dataset_choice
-
-
-def find(run: str, output_dir: str, uri: str | None) -> Path:
-    """The folder of a run that is named by its folder or by its MLflow id."""
-    folder = Path(run)
-    if not folder.is_dir():
-        folder = tracking.folder_of(run, uri, output_dir)
-    if not (folder / "config.yaml").exists():
-        raise AelabError(f"run={run}: {folder / 'config.yaml'} is not there; give a run folder or an MLflow run id")
-    return folder
-
-
-def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
-    """A run's config with some of its values changed, checked anew; trust is the caller's to give, not the file's."""
-    cfg = OmegaConf.load(folder / "config.yaml")
-    cfg.allow = allow
-    for override in overrides:
-        key = override.partition("=")[0]
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        if not isinstance(node, DictConfig) or name not in node:
-            raise ConfigError(check.unknown(key, name, map(str, node) if isinstance(node, DictConfig) else ()))
-        if isinstance(node[name], DictConfig):
-            raise ConfigError(f"{override}: a stored run keeps its components; only their values can be changed")
-        if key.startswith("corruption."):
-            cfg.corruption.level = None
-    cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(overrides))
-    cfg = compose.settle(cfg, OmegaConf.to_container(cfg.choices))
-    compose.verify(cfg, compose.folders([]), ["path"])
-    return cfg
 
 
 def model_of(cfg: DictConfig, folder: Path, shape):

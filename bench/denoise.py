@@ -90,6 +90,10 @@ def main(argv: list[str]) -> None:
 
 def report(results: dict) -> None:
     """The table: figures of each part and its time as a share of the baseline's."""
+    for name, seconds in results.get("startup", {}).items():
+        console.print(f"aelab {name}: {seconds:.2f} s")
+    if results.keys() <= {"startup"}:
+        return
     whole = results.get("baseline")
     table = Table(title="Fashion-MNIST, Gaussian noise 0.4, test split of 10,000, seed 0")
     for column in (
@@ -119,8 +123,6 @@ def report(results: dict) -> None:
             f"{r['import_s']:.1f}" if "import_s" in r else "",
         )
     console.print(table)
-    for name, seconds in results.get("startup", {}).items():
-        console.print(f"aelab {name}: {seconds:.2f} s")
 
 
 if __name__ == "__main__":

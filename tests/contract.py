@@ -1,6 +1,47 @@
-"""Suites that a component gets for three lines: subclass one and say how to make the component."""
+"""Suites that a component gets for three lines.
+
+`DataContract`: a subclass says how to load a small data set. The others take their components from the listing of
+conf/, with the values that stand there: a new YAML brings its component under test.
+"""
+
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from aelab import check, compose
+
+
+def listed(group, kind=None):
+    """The choices of a group that name a component; of one kind of input where a kind is given."""
+    found = {name: compose.target(file) for name, file in compose.choices(group, [compose.CONF]).items()}
+    return [name for name, target in found.items() if target and (kind is None or kind in check.kinds(group, target))]
+
+
+def node(group, name):
+    """The YAML of a choice: `_target_` and values."""
+    found = OmegaConf.to_container(OmegaConf.load(compose.CONF / group / f"{name}.yaml"))
+    return found[name] if group in check.SEVERAL else found
+
+
+def component(group, name, **values):
+    """The function of a choice, its YAML's values filled in; the group's own keys left out."""
+    knobs = {k: v for k, v in (node(group, name) | values).items() if k not in check.GROUP_KEYS.get(group, ())}
+    return instantiate(knobs, _partial_=True, _convert_="all")
+
+
+def pictures(*shape, seed=0):
+    """Images with dark, bright and mid-grey places, float32 in [0, 1]."""
+    x = np.random.default_rng([7, seed]).random(shape, np.float32) * 1.4 - 0.2  # no corruption draws this stream
+    return np.clip(x, 0, 1)
+
+
+def frozen(x):
+    """An array that fails loudly when it is written to."""
+    x.flags.writeable = False
+    return x
 
 
 class DataContract:
@@ -64,3 +105,207 @@ class DataContract:
         assert data.name
         assert data.source
         assert data.licence
+
+
+def restore(model, x):
+    """What a model, Keras or not, makes of images, as NumPy gives it."""
+    outputs = model(x, training=False) if hasattr(model, "count_params") else model.predict(x)
+    outputs = outputs["output"] if isinstance(outputs, dict) else outputs
+    return np.array(outputs)
+
+
+class ModelContract:
+    """What every model that takes images promises, trained or not, for grey images and for colour ones of odd sides."""
+
+    SHAPES = ((28, 28, 1), (29, 31, 3))
+
+    @pytest.fixture(params=SHAPES, ids=str)
+    def shape(self, request):
+        return request.param
+
+    def test_output_is_an_image_of_the_input_shape(self, keras, choice, shape):
+        x = np.concatenate([pictures(2, *shape), np.zeros((1, *shape)), np.ones((1, *shape))]).astype(np.float32)
+        outputs = restore(component("model", choice)(shape), frozen(x))
+        assert outputs.shape == x.shape
+        assert outputs.dtype == np.float32
+        assert outputs.min() >= -1e-6
+        assert outputs.max() <= 1 + 1e-6
+
+    def test_an_output_depends_on_its_own_input_alone(self, keras, choice):
+        model, x = component("model", choice)((28, 28, 1)), pictures(3, 28, 28, 1)
+        np.testing.assert_allclose(restore(model, x)[1:2], restore(model, x[1:2]), atol=1e-5)
+
+    def test_its_kind_is_read_from_its_source(self, keras, choice):
+        assert check.kinds("model", node("model", choice)["_target_"]) == ("image",)
+
+
+class TrainedModelContract(ModelContract):
+    """What every Keras model promises besides."""
+
+    def test_output_stays_float32_and_in_range_under_bfloat16(self, keras, choice, shape):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = component("model", choice)(shape)
+        outputs = restore(model, pictures(2, *shape))
+        assert {w.dtype for w in model.weights} == {"float32"}
+        assert {layer.compute_dtype for layer in model.layers if layer.weights} >= {"bfloat16"}
+        assert outputs.dtype == np.float32
+        assert 0 <= outputs.min() <= outputs.max() <= 1
+
+    def test_survives_a_file(self, keras, choice, shape, tmp_path):
+        model, x = component("model", choice)(shape), pictures(2, *shape)
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+        np.testing.assert_allclose(restore(again, x), restore(model, x), atol=1e-6)
+
+    def test_gradient_reaches_every_weight(self, keras, choice, shape):
+        import tensorflow as tf
+
+        model, x = component("model", choice)(shape), pictures(8, *shape)
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            outputs = outputs["output"] if isinstance(outputs, dict) else outputs
+            loss = tf.reduce_mean(tf.square(outputs - x))
+        gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
+        for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+            assert gradient is not None, weight.path
+            assert np.isfinite(gradient).all(), weight.path
+            assert np.any(gradient), weight.path
+
+    def test_the_seed_fixes_its_weights(self, keras, choice):
+        def weights(seed):
+            keras.utils.set_random_seed(seed)
+            return np.concatenate([w.numpy().ravel() for w in component("model", choice)((28, 28, 1)).weights])
+
+        one, two, other = weights(1), weights(1), weights(2)
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, other)
+
+
+class CorruptionContract:
+    """What every corruption promises, for grey images and for colour ones whose sides no block divides."""
+
+    @pytest.fixture(params=[1, 3])
+    def x(self, request):
+        return frozen(pictures(5, 27, 30, request.param))
+
+    def test_gives_images_of_the_same_shape_and_leaves_its_input(self, choice, x):
+        before = x.copy()
+        noisy = component("corruption", choice)(x, np.random.default_rng(0))
+        assert noisy.shape == x.shape
+        assert noisy.dtype == np.float32
+        assert 0 <= noisy.min() <= noisy.max() <= 1
+        np.testing.assert_array_equal(x, before)
+        assert not np.array_equal(noisy, x)
+
+    def test_the_generator_alone_decides(self, choice, x):
+        corrupt = component("corruption", choice)
+        one, two, other = (corrupt(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, other)
+
+    def test_images_of_a_batch_get_noise_of_their_own(self, choice, x):
+        noisy = component("corruption", choice)(np.stack([x[0]] * 2), np.random.default_rng(0))
+        assert not np.array_equal(noisy[0], noisy[1])
+
+    def test_level_0_changes_nothing(self, choice, x):
+        same = component("corruption", choice, level=0)(x, np.random.default_rng(0))
+        np.testing.assert_array_equal(same, x)
+        assert same.dtype == np.float32
+
+    @pytest.mark.parametrize("level", [0.05, 1])
+    def test_more_level_more_damage(self, choice, x, level):
+        little, more = (
+            component("corruption", choice, level=v)(x, np.random.default_rng(0)) for v in (level / 4, level)
+        )
+        assert np.square(little - x).mean() < np.square(more - x).mean()
+
+
+class ValuesContract:
+    """What loss terms and metrics share: `values(choice, target, output)` gives one number per example.
+
+    `sign` is 1 where less is better, -1 where more is.
+    """
+
+    def values(self, choice, target, output):
+        raise NotImplementedError
+
+    def sign(self, choice):
+        raise NotImplementedError
+
+    def get(self, choice, target, output):
+        return np.array(self.values(choice, target, output))
+
+    def examples(self):
+        """Targets and outputs that a formula may stumble over: random, and flat black and white ones."""
+        flat = np.stack([np.full((16, 14, 1), v, np.float32) for v in (0, 0, 1, 1)])
+        target = np.concatenate([pictures(3, 16, 14, 1), flat])
+        return target, np.concatenate([pictures(3, 16, 14, 1, seed=1), flat[[0, 2, 0, 2]]])
+
+    def test_gives_one_finite_float32_for_each_example(self, keras, choice):
+        target, output = self.examples()
+        for got in (output, target):
+            values = self.get(choice, target, got)
+            assert values.shape == (len(target),)
+            assert values.dtype == np.float32
+            assert np.isfinite(values).all()
+
+    def test_a_perfect_output_is_best(self, keras, choice):
+        target, output = self.examples()
+        best, got = self.get(choice, target, target), self.get(choice, target, output)
+        differ = np.any(target != output, axis=(1, 2, 3))
+        assert (self.sign(choice) * (got - best))[differ].min() > 0
+
+    def test_a_better_output_is_better(self, keras, choice):
+        target, output = pictures(3, 16, 14, 1), pictures(3, 16, 14, 1, seed=1)
+        far, near = self.get(choice, target, output), self.get(choice, target, 0.7 * target + 0.3 * output)
+        assert (self.sign(choice) * (far - near)).min() > 0
+
+    def test_a_value_depends_on_its_example_alone(self, keras, choice):
+        target, output = self.examples()
+        whole, alone = self.get(choice, target, output), self.get(choice, target[1:2], output[1:2])
+        np.testing.assert_allclose(whole[1:2], alone, rtol=1e-4)
+        assert len(np.unique(whole[:3])) == 3
+
+    def test_half_precision_is_raised_first(self, keras, choice):
+        target, output = self.examples()
+        half = keras.ops.cast(output, "bfloat16")
+        values = self.get(choice, target, half)
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, self.get(choice, target, keras.ops.cast(half, "float32")))
+
+
+class LossContract(ValuesContract):
+    """What every loss term on images promises."""
+
+    def values(self, choice, target, output):
+        batch = SimpleNamespace(input=target, target=target)
+        return component("loss", choice)(batch, {"output": output}, None)
+
+    def sign(self, choice):
+        return 1
+
+    def test_its_yaml_gives_a_weight(self, choice):
+        assert node("loss", choice)["weight"] >= 0
+
+    def test_gradient_is_finite_and_not_zero(self, keras, choice):
+        import tensorflow as tf
+
+        target, output = self.examples()
+        for got in (output, target):
+            variable = tf.Variable(got)
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(self.values(choice, tf.constant(target), variable))
+            gradient = tape.gradient(loss, variable).numpy()
+            assert np.isfinite(gradient).all()
+            if got is output:
+                assert np.abs(gradient[:3]).max(axis=(1, 2, 3)).min() > 0
+
+
+class MetricContract(ValuesContract):
+    """What every metric on images promises."""
+
+    def values(self, choice, target, output):
+        return component("metric", choice)(target, output)
+
+    def sign(self, choice):
+        return {"min": 1, "max": -1}[node("metric", choice)["goal"]]

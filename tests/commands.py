@@ -1,0 +1,148 @@
+"""The real command as a process of its own, and what it left in MLflow: helpers of the end-to-end tests."""
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+
+BIN = Path(sys.executable).parent
+AELAB = str(BIN / "aelab")
+DIGITS = ("dataset=digits", "debug=fast", "fit.epochs=1", "model=conv_ae", "model.widths=[8,16]", "model.bottleneck=16")
+"""A whole run in as little time as a run can take."""
+BASELINE = ("dataset=digits", "debug=fast", "dataset.limit=40", "model=median")
+ATTENTIVE = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""A shell that starts the tests in the background has them, and all they start, ignore ^C."""
+
+
+def environment(cwd: Path, **more: str) -> dict[str, str]:
+    """The environment of a new user: none of our settings, an empty cache."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AELAB_", "MLFLOW_", "TF_", "KERAS_", "HYDRA_"))}
+    kept.pop("COLUMNS", None)
+    return {**kept, "AELAB_CACHE_DIR": str(cwd / "cache"), **more}
+
+
+def start(*words: str, cwd: Path, program: tuple[str, ...] = (AELAB,), **env: str) -> subprocess.Popen:
+    """A command that goes on while the test does."""
+    return subprocess.Popen(
+        [*program, *words],
+        cwd=cwd,
+        env=environment(cwd, **env),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=ATTENTIVE,
+    )
+
+
+def end(process: subprocess.Popen, timeout: float = 240) -> subprocess.CompletedProcess:
+    """Wait for a started command; kills it, and fails, after `timeout` seconds."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"no end after {timeout} s: {process.args}\n{out}\n{err}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def run(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    """The command to its end, in the folder `cwd`."""
+    return end(start(*words, cwd=cwd, **env))
+
+
+def done(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    """The command to its end, which must be a good one."""
+    result = run(*words, cwd=cwd, **env)
+    assert result.returncode == 0, f"{words}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def together(calls: dict[str, Callable]) -> dict[str, subprocess.CompletedProcess]:
+    """Several commands, two at a time: much of a short run is one thread waiting for files."""
+    with ThreadPoolExecutor(2) as pool:
+        started = {name: pool.submit(call) for name, call in calls.items()}
+        return {name: future.result() for name, future in started.items()}
+
+
+def complaint(result: subprocess.CompletedProcess) -> str:
+    """The one line on standard error, checked to be one and ours."""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, f"expected one line, got {len(lines)}:\n{result.stderr}"
+    assert lines[0].startswith("aelab: ")
+    assert "Traceback" not in result.stdout
+    return lines[0].removeprefix("aelab: ")
+
+
+def folder_of(result: subprocess.CompletedProcess) -> Path:
+    """The run folder as the last lines on the terminal name it."""
+    return Path(next(line.split(maxsplit=2)[2] for line in result.stdout.splitlines() if line.startswith("run folder")))
+
+
+def client(cwd: Path) -> mlflow.MlflowClient:
+    """The store of the runs made in a folder."""
+    return mlflow.MlflowClient(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
+
+
+def runs(store: mlflow.MlflowClient) -> list:
+    """All runs of a store, the first first."""
+    ids = [e.experiment_id for e in store.search_experiments()]
+    return store.search_runs(ids, order_by=["attributes.start_time ASC"])
+
+
+def wait_for(condition: Callable, what: str, timeout: float = 120):
+    """What `condition` gives, as soon as it gives something."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"waited {timeout} s for {what}")
+
+
+def rows(folder: Path, count: int) -> Callable:
+    """A condition: some run below `folder` has written so many epochs to its history.csv; gives the file."""
+
+    def condition():
+        for file in folder.glob("outputs/*/*/**/history.csv"):
+            if len(file.read_text().splitlines()) > count:
+                return file
+        return None
+
+    return condition
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens on the port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@functools.cache
+def finished(factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """(folder, result) of one digits run that the test files share."""
+    cwd = factory.mktemp("finished")
+    return cwd, done(*DIGITS, "fit.epochs=2", "fit.deterministic=true", cwd=cwd)
+
+
+@functools.cache
+def swept(factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """(folder, result) of one sweep of four runs that the test files share."""
+    cwd = factory.mktemp("swept")
+    words = ("-m", "model=conv_ae", "corruption.level=0.2,0.4", "model.bottleneck=16,64", "debug=fast", "fit.epochs=1")
+    return cwd, done(*words, "dataset=digits", cwd=cwd)

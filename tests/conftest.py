@@ -1,0 +1,43 @@
+"""What every test starts from: no settings and no caches of the person who runs them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+CACHE = tempfile.TemporaryDirectory(prefix="aelab-tests-", ignore_cleanup_errors=True)
+os.environ["AELAB_CACHE_DIR"] = CACHE.name
+os.environ["KERAS_BACKEND"] = "tensorflow"  # before Keras is imported anywhere
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+    os.environ.pop(name, None)
+
+# The same examples every time, and no .hypothesis folder: a failure is a change in the code, never a draw.
+settings.register_profile("aelab", derandomize=True, database=None, deadline=None)
+settings.load_profile("aelab")
+
+
+@pytest.fixture
+def real_data():
+    """The folder of the real data sets. CI sets AELAB_REQUIRE_DATA=1, so that there nothing is skipped unseen."""
+    folder = os.environ.get("AELAB_DATA_DIR")
+    if folder:
+        assert Path(folder).is_dir(), f"AELAB_DATA_DIR={folder}: no such folder"
+        return Path(folder)
+    why = "AELAB_DATA_DIR is not set: it names the folder that holds fashion-mnist/"
+    if os.environ.get("AELAB_REQUIRE_DATA") == "1":
+        pytest.fail(why)
+    return pytest.skip(why)
+
+
+@pytest.fixture
+def keras():
+    """Keras, imported by those tests only that ask for it; with seeds set, and float32 before and after."""
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+    keras.utils.set_random_seed(0)
+    yield keras
+    keras.config.set_dtype_policy("float32")
