@@ -33,6 +33,7 @@ SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 KINDS = {"Image": "image", "Images": "image"}
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
+_SAFE = (ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp, ast.BitOr)
 
 
 class Knob(NamedTuple):
@@ -60,9 +61,11 @@ def _number(default: ast.expr | None) -> Any:
 def _type(annotation: ast.expr | None, default: ast.expr | None) -> Any:
     if annotation is None:
         return _number(default)
+    if not all(isinstance(node, _SAFE) for node in ast.walk(annotation)):
+        return Any  # a call, say: nothing of a package is run before the user has trusted it
     try:
-        return eval(ast.unparse(annotation), {"__builtins__": {}}, _NAMES)  # types alone: no builtin can be called
-    except (NameError, AttributeError, TypeError):
+        return eval(ast.unparse(annotation), {"__builtins__": {}}, _NAMES)
+    except (NameError, TypeError):
         return Any
 
 
@@ -177,7 +180,7 @@ def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
 
 def _value(path: str, value: Any, kind: Any) -> None:
     if value == "???":
-        raise ConfigError(f"{path}: missing; give it as {path.split('.')[-1]}=... or {path}=... ({describe(kind)})")
+        raise ConfigError(f"{path}: missing; give it as {path}=... ({describe(kind)})")
     number_wanted = typing.get_origin(kind) is None and kind is float
     if number_wanted and isinstance(value, dict) and "_target_" in value:
         return  # a schedule where a number is the simplest choice

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
+from rich.markup import escape
 
 from aelab import check, compose, console, past
 from aelab.config import AelabError, ConfigError
@@ -70,7 +72,7 @@ def inspect(argv: list[str]) -> int:
     """Hydra's own options, with the user's config folders; a config is shown only if it could be run."""
     words = [a for a in argv if a.startswith("~") or ("=" in a and not a.startswith("-"))]
     options = [a for a in argv if a not in words]
-    extra = [after for option, after in zip(options, options[1:], strict=False) if option in ("--config-dir", "-cd")]
+    extra = [after for option, after in itertools.pairwise(options) if option in ("--config-dir", "-cd")]
     dirs = compose.folders([*extra, *(a.partition("=")[2] for a in options if a.startswith("--config-dir="))])
     if any(a.partition("=")[0] in ("--cfg", "-c") for a in options):
         with compose.session():
@@ -111,7 +113,10 @@ def train(argv: list[str]) -> int:
         configs = [compose.compose(job, dirs) for job in jobs]
     trust(configs[0].allow)
     writable(Path(configs[0].output_dir))
-    argv = [*compose.search_path(dirs), *overrides]
+    from aelab import tracking
+
+    tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # a store that is not there shows at once
+    argv = [*compose.search_path(dirs), *(compose.written_out(overrides, dirs) if multirun else overrides)]
     return sweep(configs, argv, dirs) if multirun else hydra(argv, Job(dirs))
 
 
@@ -161,7 +166,7 @@ class Job:
         overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
         self.done += 1
         if self.total > 1:
-            console.out.rule(f"job {self.done}/{self.total}: {' '.join(overrides)}")
+            console.out.rule(escape(f"job {self.done}/{self.total}: {' '.join(overrides)}"))  # [a,b] is no markup
         self.results.append((overrides, attempt(cfg, folder, overrides, self.parent, self)))
 
 
@@ -169,6 +174,7 @@ def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) ->
     """Run, and turn an error into one line, an exit code and a traceback in run.log."""
     started = time.time() if job.done > 1 else psutil.Process().create_time()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with profiled(folder if cfg.profile else None), console.native_noise_to(folder / "run.log"):
             clock = time.perf_counter()
             from aelab.run import run

@@ -10,6 +10,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
@@ -141,6 +142,10 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
         raise ConfigError(
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
+    if isinstance(cfg.optimizer.get("learning_rate"), DictConfig) and cfg.choices.schedule != "constant":
+        raise ConfigError(
+            f"schedule={cfg.choices.schedule}: needs a number as optimizer.learning_rate; or schedule=constant"
+        )
     wanted = check.kinds("task", cfg.task._target_)
     for group in ("dataset", "model"):
         kind = check.kinds(group, cfg[group]._target_)
@@ -159,18 +164,30 @@ class session(initialize_config_dir):
         super().__init__(str(CONF), job_name="aelab", version_base="1.3")
 
 
+def written_out(overrides: list[str], dirs: list[Path]) -> list[str]:
+    """Every `group=glob(...)` as the list that it stands for: Hydra would look for it in our own folder alone."""
+    listed = []
+    for o in OverridesParser.create().parse_overrides(overrides):
+        if isinstance(o._value, Glob):
+            group, known = o.key_or_group, list(choices(o.key_or_group, dirs))
+            names = o._value.filter(known)
+            if not names:
+                raise ConfigError(f"{o.input_line}: matches no {group}; there are: {', '.join(known)}")
+            listed.append(f"{group}={','.join(names)}")
+        else:
+            listed.append(o.input_line)
+    return listed
+
+
 def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
     """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
     try:
         hydra_compose("config", search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        parsed = [o for o in parser.parse_overrides(overrides) if not o.key_or_group.startswith("hydra.")]
-        split = [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
+        parsed = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
+        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra.")]
+        return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
     except HydraException as error:
         raise _explain(error, overrides, dirs) from error
-    if not split:
-        raise ConfigError(f"{' '.join(overrides)}: gives no job; does a glob(...) match nothing?")
-    return split
 
 
 def signature(cfg: DictConfig) -> str:

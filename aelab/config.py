@@ -99,7 +99,7 @@ def describe(kind: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin in (Union, types.UnionType):
         return " or ".join(describe(a) for a in args)
-    if origin in (list, tuple):
+    if origin in (list, tuple) or kind in (list, tuple):
         return f"a list: each {describe(args[0])}" if args else "a list"
     names = {
         int: "a whole number",

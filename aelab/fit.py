@@ -182,7 +182,7 @@ class Bar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Move the bar."""
-        self._show(self.epoch, batch + 1, logs)
+        self._show(self.epoch, min(batch + 1, self.steps), logs)  # the last call may count steps that were not there
 
     def on_epoch_end(self, epoch, logs=None):
         """Show the validation metric; where there is no live terminal, print a line."""
@@ -208,8 +208,11 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
     validation = pairs(data.validation.x, stream("validation", cfg.seed))
     objective = Objective(model, cfg.loss, cfg.metric)
+    made = optimizer(settings.epochs * len(batches))
+    if keras.config.dtype_policy().name == "mixed_float16":
+        made = keras.optimizers.LossScaleOptimizer(made)  # Keras would, but sees only the objective's float32
     objective.compile(
-        optimizer=optimizer(settings.epochs * len(batches)),
+        optimizer=made,
         steps_per_execution=min(settings.steps_per_execution, len(batches)),
         jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
     )
@@ -226,6 +229,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
             validation_data=validation,
             validation_batch_size=512,
             epochs=settings.epochs,
+            shuffle=False,  # the batches are: by the run's seed, not by Python's global state
             callbacks=[epochs, record, bar, best],
             verbose=0,
         )

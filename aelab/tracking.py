@@ -5,6 +5,7 @@ run, never the result.
 """
 
 import contextlib
+import io
 import os
 import platform
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # our own last lines say it
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -26,6 +28,7 @@ import requests
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from aelab import console
 from aelab.config import AelabError
@@ -33,7 +36,7 @@ from aelab.config import AelabError
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
 
-LOST = (MlflowException, requests.RequestException)
+LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
 """What a tracking call raises when the store cannot be reached or written."""
 SILENT_S = 24 * 3600
 """A run of another machine counts as dead after this long without a heartbeat."""
@@ -70,16 +73,16 @@ def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str 
     """A client of the store, which is made first where it is new; and where our own store keeps artifacts."""
     where, artifacts = store(uri, output_dir)
     _reachable(where)
-    mlflow.set_tracking_uri(where)
-    mlflow.set_registry_uri(where)
-    client = mlflow.MlflowClient(where)
+    lock = contextlib.nullcontext()
+    if artifacts:
+        folder = Path(output_dir).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "mlflow.db.lock")
     try:
-        if artifacts:
-            folder = Path(output_dir).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "mlflow.db.lock"):  # two processes that make the tables at once would crash
-                client.search_experiments(max_results=1)
-        else:
+        with lock:  # two processes that make the tables at once would crash; making the client already makes them
+            mlflow.set_tracking_uri(where)
+            mlflow.set_registry_uri(where)
+            client = mlflow.MlflowClient(where)
             client.search_experiments(max_results=1)
     except LOST as error:
         raise TrackingError(f"the tracking store {where} cannot be used: {_short(error)}") from error
@@ -181,7 +184,7 @@ class Log:
                     pip_requirements=[f"keras=={_version('keras')}", f"tensorflow=={_version('tensorflow')}"],
                 )
 
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras draws a bar for the example
             self._send(send)
 
 

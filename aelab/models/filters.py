@@ -52,4 +52,5 @@ class NonLocalMeans(Filter):
 
     def restore(self, image):
         """One image (h, w, c)."""
-        return restoration.denoise_nl_means(image, **self.knobs, fast_mode=True, channel_axis=-1)
+        restored = restoration.denoise_nl_means(image, **self.knobs, fast_mode=True, channel_axis=-1)
+        return restored.reshape(image.shape)  # it drops a single channel

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from aelab.config import Count, Image
+from aelab.config import Count, Image, Whole
 
 
 def like(x, other):
@@ -12,17 +12,22 @@ def like(x, other):
     return layers.Cropping2D(((0, down), (0, across)))(x) if down or across else x
 
 
-def unet_mini(shape: Image, /, *, width: Count, depth: Count, blocks: Count) -> keras.Model:
+def pixels(x):
+    """The output in [0, 1], in float32 whatever the layers compute in."""
+    return layers.Activation("sigmoid", dtype="float32", name="pixels")(x)
+
+
+def unet_mini(shape: Image, /, *, width: Count, depth: Count, blocks: Whole, bottom: Whole) -> keras.Model:
     """A small U-Net whose every convolution works at half size or below, where a CPU is quick.
 
     A strided convolution takes (h, w, c) to (h/2, w/2, width); each of the `depth` - 1 further levels halves the
-    sides and doubles the channels. A level is `blocks` residual convolutions. Skips are added rather than
-    concatenated, which halves the decoder's work. Output (h, w, c) in [0, 1].
+    sides and doubles the channels. A level is `blocks` residual convolutions, the lowest one `bottom`. Skips are
+    added rather than concatenated, which halves the decoder's work. Output (h, w, c) in [0, 1].
     After Ronneberger et al., MICCAI 2015 (there: skips concatenated, full size throughout).
     """
 
-    def level(x):
-        for _ in range(blocks):
+    def level(x, convolutions):
+        for _ in range(convolutions):
             x = layers.Add()([x, layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)])
         return x
 
@@ -30,11 +35,11 @@ def unet_mini(shape: Image, /, *, width: Count, depth: Count, blocks: Count) -> 
     x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu")(image)
     skips = []
     for i in range(1, depth):
-        skips.append(level(x))
+        skips.append(level(x, blocks))
         x = layers.Conv2D(width * 2**i, 3, strides=2, padding="same", activation="relu")(skips[-1])
-    x = level(x)
+    x = level(x, bottom)
     for skip in reversed(skips):
         x = layers.Conv2DTranspose(skip.shape[-1], 2, strides=2, padding="same")(x)
-        x = level(layers.Add()([like(x, skip), skip]))
-    x = layers.Conv2DTranspose(shape[-1], 4, strides=2, padding="same", activation="sigmoid", dtype="float32")(x)
-    return keras.Model(image, like(x, image), name="unet_mini")
+        x = level(layers.Add()([like(x, skip), skip]), blocks)
+    x = like(layers.Conv2DTranspose(shape[-1], 4, strides=2, padding="same")(x), image)
+    return keras.Model(image, pixels(x), name="unet_mini")

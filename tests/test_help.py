@@ -1,0 +1,76 @@
+"""The help text names all that there is: it is read from conf/ and from the sources."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from aelab import check, cli, compose, console, help
+from aelab.compose import CONF
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The words of `aelab --help`, at the width of the narrowest terminal that one can expect."""
+
+    def show(dirs=(CONF,)):
+        monkeypatch.setattr(console, "out", Console(file=io.StringIO(), width=80, highlight=False))
+        help.show(list(dirs))
+        return console.out.file.getvalue()
+
+    return show
+
+
+def test_names_every_task_model_and_data_set(shown):
+    text = shown()
+    lines = [line.split() for line in text.splitlines()]
+    for name, file in compose.choices("task", [CONF]).items():
+        assert f"task={name}" in text
+        for group in ("model", "dataset"):
+            for choice in compose.fitting(group, check.kinds("task", compose.target(file)), [CONF]):
+                assert [choice] in [line[:1] for line in lines], choice
+
+
+@pytest.mark.parametrize(
+    "group", [g for g in compose.groups([CONF]) if g not in ("task", "model", "dataset", "tracking")]
+)
+def test_names_every_other_choice(shown, group):
+    words = " ".join(shown().split())
+    choices = ", ".join(compose.choices(group, [CONF])) or "none yet"
+    assert f"{group}= {choices}" in words
+
+
+def test_names_every_command_and_knob(shown):
+    words = " ".join(shown().split())
+    for command in cli.COMMANDS:
+        assert f"aelab {command}" in words
+    for file in compose.choices("model", [CONF]).values():
+        assert help.knobs(file) in words
+    assert "bottleneck, widths" in words
+
+
+def test_every_choice_says_what_it_is(shown):
+    """No component without the sentence that the help text shows."""
+    for group in ("task", "model", "dataset"):
+        for name, file in compose.choices(group, [CONF]).items():
+            assert check.summary(compose.target(file)).endswith((".", '"code".')), name
+
+
+def test_the_examples_are_right():
+    """Each command of the help text that trains composes and passes the check."""
+    commands = [command for command, _ in help.EXAMPLES if command.split()[1] not in cli.COMMANDS]
+    assert len(commands) >= 2
+    for command in commands:
+        overrides, extra, multirun = cli.split_flags(command.split()[1:])
+        with compose.session():
+            jobs = compose.jobs(overrides, compose.folders(extra)) if multirun else [overrides]
+            assert len(jobs) in (1, 9)  # "nine runs under one parent"
+            compose.compose(jobs[-1], [CONF])
+
+
+def test_shows_a_users_own_choices(shown, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "my_net.yaml").write_text("_target_: aelab.models.conv.conv_ae\nbottleneck: 3\nwidths: [4]\n")
+    text = shown([tmp_path, CONF])
+    assert "my_net" in text
+    assert "unet_mini" in text

@@ -1,0 +1,106 @@
+"""Runs that are interrupted, terminated or killed: the exit code, and an honest state in MLflow."""
+
+import signal
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import commands
+import pandas as pd
+import pytest
+
+LONG = ("dataset=digits", "debug=fast", "fit.epochs=2000", "fit.patience=null", "model.widths=[4]")
+MODEL = ("model=conv_ae", "model.bottleneck=8")
+SIGNALS = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL, "sweep": signal.SIGINT}
+
+
+class Stopped(NamedTuple):
+    """A stopped command: its folder, its result, and the epochs in history.csv before the signal was sent."""
+
+    cwd: Path
+    result: object
+    epochs: int
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """One long command for each signal, started two at a time and stopped after some epochs."""
+
+    def stop(name):
+        cwd = tmp_path_factory.mktemp(name)
+        swept = ("-m", "model=conv_ae", "model.bottleneck=8,16")
+        process = commands.start(*(swept if name == "sweep" else MODEL), *LONG, cwd=cwd)
+        history = commands.wait_for(commands.rows(cwd, 2), "two epochs")
+        epochs = len(pd.read_csv(history))
+        process.send_signal(SIGNALS[name])
+        return Stopped(cwd, commands.end(process, 60), epochs)
+
+    return commands.together({name: lambda name=name: stop(name) for name in SIGNALS})
+
+
+def logged(store, run) -> int:
+    """How many epochs of a run are in MLflow."""
+    return len(store.get_metric_history(run.info.run_id, "train/loss"))
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [("interrupt", 130, "aelab: interrupted\n"), ("terminate", 143, "aelab: terminated (SIGTERM)\n")],
+)
+def test_a_stopped_run_is_killed_in_mlflow_and_keeps_its_metrics(name, code, said, stopped):
+    cwd, result, epochs = stopped[name]
+    assert (result.returncode, result.stderr) == (code, said)
+    store = commands.client(cwd)
+    (run,) = commands.runs(store)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["aelab.reason"] == ("interrupted (^C)" if name == "interrupt" else "terminated (SIGTERM)")
+    assert logged(store, run) >= epochs
+    assert "KeyboardInterrupt" in (Path(run.data.tags["aelab.folder"]) / "run.log").read_text() or name == "terminate"
+
+
+def test_an_interrupted_sweep_closes_the_child_and_the_parent(stopped):
+    cwd, result, epochs = stopped["sweep"]
+    assert (result.returncode, result.stderr) == (130, "aelab: interrupted\n")
+    store = commands.client(cwd)
+    parent, child = commands.runs(store)
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (parent.info.status, child.info.status) == ("KILLED", "KILLED")
+    assert logged(store, child) >= epochs
+
+
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_run(stopped):
+    cwd, result, epochs = stopped["kill"]
+    assert result.returncode == -signal.SIGKILL
+    store = commands.client(cwd)
+    (run,) = commands.runs(store)
+    assert run.info.status == "RUNNING"
+    assert logged(store, run) >= epochs
+    commands.done(*commands.BASELINE, cwd=cwd)
+    killed, after = commands.runs(store)
+    assert killed.info.run_id == run.info.run_id
+    assert (killed.info.status, after.info.status) == ("FAILED", "FINISHED")
+    assert killed.data.tags["aelab.reason"] == "the process died without closing the run"
+    assert logged(store, killed) >= epochs
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_tensorflow_is_imported_ends_the_command_at_once(sent, code, tmp_path):
+    process = commands.start(*MODEL, *LONG, cwd=tmp_path)
+    commands.wait_for(lambda: list(tmp_path.glob("outputs/runs/*/*")), "the run folder")
+    time.sleep(1)
+    process.send_signal(sent)
+    clock = time.monotonic()
+    result = commands.end(process, 60)
+    assert time.monotonic() - clock < 10
+    assert result.returncode == code
+    assert len(result.stderr.splitlines()) == 1
+    assert commands.runs(commands.client(tmp_path)) == []
+
+
+def test_sigterm_in_the_first_second(tmp_path):
+    process = commands.start(*MODEL, *LONG, cwd=tmp_path)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    result = commands.end(process, 20)
+    assert result.returncode in (143, -signal.SIGTERM)  # a shell says 143 of both
+    assert "Traceback" not in result.stderr
