@@ -1,5 +1,6 @@
 """All that depends on the backend, the processor or its devices: seeds, precision, determinism, quiet start-up."""
 
+import logging
 import os
 import platform
 from functools import cache
@@ -12,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from aelab.config import Fit
+
+tf.get_logger().handlers[:] = [logging.NullHandler()]  # its warnings go to run.log, not to the terminal
 
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 

@@ -1,20 +1,28 @@
 """The two terminals: results on standard output, complaints on standard error."""
 
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)  # "[a,b]" in a user's value is no markup
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 def complain(message: str) -> None:
     """One line, however long: an error is for reading and for grep."""
     err.print(Text.assemble(("aelab: ", "bold red"), " ".join(message.split())), soft_wrap=True)
+
+
+@functools.cache
+def _stand_in() -> TextIO:
+    """Python's standard error on a descriptor of its own; never closed, as loggers keep a stream they once got."""
+    return os.fdopen(os.dup(2), "w", buffering=1)
 
 
 @contextlib.contextmanager
@@ -26,7 +34,9 @@ def native_noise_to(file: Path):
     sys.stderr.flush()
     terminal, python = os.dup(2), sys.stderr
     try:
-        with open(file, "a") as sink, os.fdopen(os.dup(terminal), "w", buffering=1) as sys.stderr:
+        with open(file, "a") as sink:
+            os.dup2(terminal, _stand_in().fileno())
+            sys.stderr = _stand_in()
             os.dup2(sink.fileno(), 2)
             yield
     finally:

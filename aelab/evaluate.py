@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from aelab.config import AelabError
 from aelab.fit import partials, stream
 
 CHUNK = 1000
@@ -41,6 +42,8 @@ def evaluate(task, model, split, corrupt, metrics: Mapping, seed: int) -> Result
     """
     inputs, targets = task.pairs(corrupt)(split.x, stream("test", seed))
     outputs = task.predict(model, inputs)
+    if outputs.shape != targets.shape:  # a metric would broadcast them in silence
+        raise AelabError(f"the model gives {outputs.shape}, but the targets are {targets.shape}")
     functions = partials(metrics, "goal")
     values, before = measure(functions, targets, outputs), measure(functions, targets, inputs)
     columns = {}

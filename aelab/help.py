@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from aelab import check, compose, console
+from aelab import check, compose
 
 EXAMPLES = (
     ("aelab task=denoise model=unet_mini", "train, test, draw, and log one run"),
@@ -26,7 +28,7 @@ COMMANDS = (
         "restore your own images (.npy, .npz, .png, .jpg)",
     ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
-    ("aelab ui [port=5000]", "open the MLflow UI on the runs made here"),
+    ("aelab ui port=5000", "open the MLflow UI on the runs made here"),
     ("aelab doctor", "versions, devices, precision, store, data"),
     ("aelab --cfg job key=value ...", "show the composed config and run nothing"),
     ('eval "$(aelab -sc install=bash)"', "shell completion (also zsh, fish)"),
@@ -42,22 +44,16 @@ def _rows(pairs, first: str = "bold") -> Padding:
     return Padding(grid, (0, 0, 1, 2))
 
 
-def knobs(file: Path) -> str:
-    """The knobs of a choice: the keyword parameters of its function."""
-    found = check.signature(compose.target(file) or "")
-    return ", ".join(found.knobs) if found else ""
-
-
-def _choices(group: str, names: list[str], dirs: list[Path]) -> list[tuple[str, str]]:
-    files = compose.choices(group, dirs)
-    return [
-        (name, f"{check.summary(compose.target(files[name]) or '')} [dim]{knobs(files[name])}[/dim]") for name in names
-    ]
+def about(file: Path) -> str:
+    """A choice in a line: what its function says of itself, and its knobs."""
+    target = compose.target(file) or ""
+    found = check.signature(target)
+    return f"{escape(check.summary(target))} [dim]({', '.join(found.knobs) if found else ''})[/dim]"
 
 
 def show(dirs: list[Path]) -> None:
     """Print the whole help text."""
-    out = console.out
+    out = Console(highlight=False)
     out.print("[bold]aelab[/bold]: train, test and compare autoencoders from one command\n")
     out.print("[bold]Commands[/bold]")
     out.print(_rows(COMMANDS))
@@ -69,8 +65,10 @@ def show(dirs: list[Path]) -> None:
         out.print(f"[bold]task={task}[/bold]  {check.summary(target)}")
         for group in ("model", "dataset"):
             out.print(f"  {group}=")
-            out.print(Padding(_rows(_choices(group, compose.fitting(group, kinds, dirs), dirs)), (0, 0, 0, 2)))
-    out.print("[bold]Other choices[/bold] (group=name; several as group=[a,b] for corruption, loss and metric)")
+            files = compose.choices(group, dirs)
+            rows = [(name, about(files[name])) for name in compose.fitting(group, kinds, dirs)]
+            out.print(Padding(_rows(rows), (0, 0, 0, 2)))
+    out.print("[bold]Other choices[/bold] (group=name; several as group=\\[a,b] for corruption, loss and metric)")
     rest = [g for g in compose.groups(dirs) if g not in ("task", "model", "dataset", "tracking")]
     out.print(_rows([(f"{g}=", ", ".join(compose.choices(g, dirs)) or "none yet") for g in rest]))
     out.print("[bold]Values[/bold]  seed=1  fit.epochs=20  fit.precision=float32  optimizer.learning_rate=0.001 ...")
