@@ -176,11 +176,10 @@ def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with profiled(folder if cfg.profile else None), console.native_noise_to(folder / "run.log"):
-            clock = time.perf_counter()
-            from aelab.run import run
+            with console.out.status("starting TensorFlow"):
+                from aelab.run import run
 
-            spent = {"time/import_s": time.perf_counter() - clock}
-            return run(cfg, folder, overrides, started, spent, parent)
+            return run(cfg, folder, overrides, started, parent)
     except USER_ERRORS as error:
         message, job.code = str(error), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log

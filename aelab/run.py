@@ -21,13 +21,10 @@ from aelab.figures import curves
 from aelab.fit import fit
 
 
-def run(
-    cfg: DictConfig, folder: Path, overrides: list[str], started: float, spent: dict, parent: str | None = None
-) -> dict:
+def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, parent: str | None = None) -> dict:
     """Train, test once, and leave the run folder and the MLflow run; returns the final metrics by name.
 
-    `started` is the time on the clock at which the user began to wait; `spent`, time/... -> seconds, what was spent
-    before this. `parent` is the MLflow run of the sweep.
+    `started` is the time on the clock at which the user began to wait; `parent` is the MLflow run of the sweep.
     """
     with logged(folder, cfg, overrides):
         precision = backend.prepare(cfg.seed, cfg.fit)
@@ -45,7 +42,7 @@ def run(
             history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
             fit_s = time.perf_counter() - clock
             result = evaluate.evaluate(task, model, data.test, corrupt, cfg.metric, cfg.seed)
-            metrics = {**result.metrics, **spent, "time/fit_s": fit_s}
+            metrics = {**result.metrics, "time/fit_s": fit_s}
             save(model, folder)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):

@@ -69,6 +69,16 @@ def _reachable(uri: str) -> None:
         ) from error
 
 
+def _address(where: str) -> None:
+    """Set MLflow's global address, but not the environment variable that it sets too: the next config would read it."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(where)
+    mlflow.set_registry_uri(where)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str | None]:
     """A client of the store, which is made first where it is new; and where our own store keeps artifacts."""
     where, artifacts = store(uri, output_dir)
@@ -80,8 +90,7 @@ def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str 
         lock = FileLock(folder / "mlflow.db.lock")
     try:
         with lock:  # two processes that make the tables at once would crash; making the client already makes them
-            mlflow.set_tracking_uri(where)
-            mlflow.set_registry_uri(where)
+            _address(where)
             client = mlflow.MlflowClient(where)
             client.search_experiments(max_results=1)
     except LOST as error:

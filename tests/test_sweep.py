@@ -5,6 +5,7 @@ import json
 
 import commands
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def test_sweep_is_one_parent_with_a_finished_child_for_each_job(swept):
     combinations = [tuple(run.data.params[k] for k in keys) for run in children]
     assert sorted(combinations) == sorted(itertools.product(("0.2", "0.4"), ("16", "64")))
     assert len({run.data.metrics["test/psnr"] for run in children}) == 4
+    assert [p.name for p in swept[0].iterdir()] == ["outputs"]
     for run in children:
-        assert "noise" not in run.data.params
         assert run.data.metrics["test/psnr_input"] > (12 if run.data.params[keys[0]] == "0.2" else 8)
 
 
@@ -46,6 +47,7 @@ def test_each_job_has_a_folder_of_its_own(swept):
         assert {"config.yaml", "metrics.json", "history.csv", "model.keras", "report.html"} <= {
             p.name for p in folder.iterdir()
         }
+        assert yaml.safe_load((folder / "config.yaml").read_text())["tracking"]["uri"] is None
     _, children = family(cwd)
     assert {run.data.tags["aelab.folder"] for run in children} == set(map(str, folders))
 
