@@ -1,5 +1,6 @@
 """All that depends on the backend, the processor or its devices: seeds, precision, determinism, quiet start-up."""
 
+import ctypes
 import logging
 import os
 import platform
@@ -52,9 +53,24 @@ def precision(wanted: str) -> str:
 def prepare(seed: int, cfg: Fit) -> str:
     """Forget the last model, seed everything, set the precision; returns the dtype policy that was chosen."""
     keras.utils.clear_session(free_memory=True)
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what `keep_memory` kept of the last job
     keras.utils.set_random_seed(seed)
     if cfg.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process: it cannot be taken back
     chosen = precision(cfg.precision)
     keras.config.set_dtype_policy(chosen)
     return chosen
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the next step, up to 1 GiB, instead of giving it back and faulting it in again.
+
+    TensorFlow does the opposite once it makes a data set from a Python generator: to be called after that. Measured
+    on a convolutional autoencoder: 1,400 page faults and 2 ms a step without, 1 fault with.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim, 1 << 30)
+        libc.mallopt(mmap, 32 << 20)

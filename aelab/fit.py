@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from keras import ops
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aelab import console
+from aelab import backend, console
 from aelab.config import AelabError, Fit
 
 
@@ -222,7 +222,9 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     best = keras.callbacks.EarlyStopping(
         monitor=monitor, mode=mode, patience=settings.patience or settings.epochs, restore_best_weights=True
     )
-    epochs = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.start(epoch))
+    epochs = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
+    )
     with bar.progress:
         objective.fit(
             batches,

@@ -81,14 +81,11 @@ def ssim(target, output, /, *, max_value: float, window: int, sigma: float):
     """
     x, y = (ops.transpose(full(v), (0, 3, 1, 2)) for v in (target, output))
     down, across = (_window(v, window, sigma) for v in x.shape[2:])
-
-    def blur(v):
-        v = ops.swapaxes(ops.tensordot(v, ops.cast(across, v.dtype), 1), 2, 3)
-        return ops.tensordot(v, ops.cast(down, v.dtype), 1)
+    maps = ops.concatenate([x, y, x * y, x * x + y * y], axis=1)  # filtered together: one product a direction
+    maps = ops.swapaxes(ops.tensordot(maps, ops.cast(across, x.dtype), 1), 2, 3)
+    mean_x, mean_y, both, squares = ops.split(ops.tensordot(maps, ops.cast(down, x.dtype), 1), 4, axis=1)
 
     c1, c2 = (0.01 * max_value) ** 2, (0.03 * max_value) ** 2
-    mean_x, mean_y = blur(x), blur(y)
-    covariance = blur(x * y) - mean_x * mean_y
-    spread = blur(x * x + y * y) - mean_x**2 - mean_y**2
+    covariance, spread = both - mean_x * mean_y, squares - mean_x**2 - mean_y**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return per_example(luminance * (2 * covariance + c2) / (spread + c2))

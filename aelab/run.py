@@ -49,7 +49,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
                 log.model(model, result.inputs[:2], result.outputs[:2])
             metrics["time/total_s"] = time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            log.metrics(metrics, step=len(history))
+            log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix != ".keras"))
         finish(metrics, folder, log, cfg)
     if log.lost:

@@ -7,34 +7,30 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aelab import backend, compose, console, tracking
+from aelab import compose, console, tracking
 from aelab.config import AelabError, ConfigError, DataUnavailable
-from aelab.data.load import make
-from aelab.run import dataset_choice
+
+# TensorFlow and Keras are imported by what needs them: the UI does not.
+PAGE = "#/experiments/{}/runs?workflowType=machine_learning"
+"""An experiment's runs; without the workflow MLflow shows its page for language models instead."""
 
 
 def ui(host: str, port: str, output_dir: str) -> int:
     """Serve the MLflow UI on the store that runs are logged to, until ^C."""
-    uri, _ = tracking.store(os.environ.get("MLFLOW_TRACKING_URI"), output_dir)
+    asked = os.environ.get("MLFLOW_TRACKING_URI")
+    uri, _ = tracking.store(asked, output_dir)
     if uri.startswith("http"):
         console.out.print(f"runs are logged to a server: open {uri}")
         return 0
-    if not Path(uri.removeprefix("sqlite:///")).exists():
-        raise AelabError(f"there are no runs yet in {uri.removeprefix('sqlite:///')}; make one with: aelab debug=fast")
-    console.out.print(f"MLflow UI on http://{host}:{port}  (^C ends it)\nstore {uri}", soft_wrap=True)
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        host,
-        "--port",
-        port,
-    ]
-    server = subprocess.Popen([*command, "--workers", "1"])
+    made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+    newest = tracking.newest(tracking.connect(asked, output_dir)[0]) if made else None
+    if newest is None:
+        raise AelabError(f"there are no runs yet in {uri}; make one with: aelab debug=fast")
+    address = f"http://{host}:{port}/{PAGE.format(newest)}"
+    console.out.print(f"MLflow UI on {address}  (^C ends it)\nstore {uri}", soft_wrap=True)
+    where = ["--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"]
+    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes for language models, 2 GB of memory
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *where], env={**os.environ, **jobs})
     try:
         return server.wait()
     finally:
@@ -44,6 +40,8 @@ def ui(host: str, port: str, output_dir: str) -> int:
 
 def doctor(cfg) -> int:
     """Tell what a run would use: versions, devices, precision, store and data."""
+    from aelab import backend
+
     grid = Table(show_header=False, box=None, pad_edge=False)
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -69,6 +67,9 @@ def doctor(cfg) -> int:
 
 def found(name: str, cfg) -> str:
     """Whether a data set is on this machine, whole: it is loaded, but nothing is downloaded."""
+    from aelab.data.load import make
+    from aelab.run import dataset_choice
+
     try:
         node = {k: v for k, v in dataset_choice(cfg, name).items() if k != "fallback"}
         data = make(node | ({"mirrors": []} if "mirrors" in node else {}))

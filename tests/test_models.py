@@ -54,7 +54,9 @@ def document():
 def test_conv_ae_spatial_is_the_documents_network():
     ours, theirs = component("model", "conv_ae_spatial")((28, 28, 1)), document()
     assert ours.count_params() == theirs.count_params() == 74_497
-    ours.set_weights(theirs.get_weights())
+    *weights, kernel, bias = theirs.get_weights()
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)  # a convolution as a transposed one: turned by 180 degrees
+    ours.set_weights([*weights, turned, bias])
     x = pictures(2, 28, 28, 1)
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-6)
 

@@ -1,66 +1,76 @@
-"""The wheel carries conf/, and aelab works from it in any folder."""
+"""The built wheel, installed away from the source tree: its own conf/ is used, and wrong configs are told by it."""
 
-import os
-import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
+import commands
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """A folder with the package as the wheel installs it: built from the tree, unpacked as pip does."""
-    here = tmp_path_factory.mktemp("wheel")
-    source = shutil.copytree(
-        ROOT, here / "source", ignore=shutil.ignore_patterns(".venv", ".git", "outputs", "__pycache__", ".*_cache")
+def wheel(tmp_path_factory):
+    """The wheel as a file, and the folder that it is installed in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    python = str(commands.BIN / "python")
+    build = [python, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("aelab-*.whl")
+    installed = folder / "installed"
+    install = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(installed),
+        str(file),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    # The marked choice is in the installed copy alone: who shows it cannot have read the source tree.
+    (installed / "aelab" / "conf" / "model" / "only_here.yaml").write_text(
+        "_target_: aelab.models.filters.Median\nsize: 5\n"
     )
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(here)]
-    subprocess.run(build, cwd=source, check=True, capture_output=True)
-    (wheel,) = here.glob("aelab-*.whl")
-    target = here / "site"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(target)]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
-    shutil.rmtree(source)
-    with zipfile.ZipFile(wheel) as archive:
+    return file, installed
+
+
+def run(wheel, *words, cwd):
+    """The installed command, from another folder."""
+    program = (str(commands.BIN / "python"), str(wheel[1] / "bin" / "aelab"))
+    return commands.end(commands.start(*words, cwd=cwd, program=program, PYTHONPATH=str(wheel[1])))
+
+
+def test_wheel_holds_the_package_and_every_config(wheel):
+    with zipfile.ZipFile(wheel[0]) as archive:
         names = set(archive.namelist())
-    for file in (ROOT / "conf").rglob("*.yaml"):
-        assert f"aelab/conf/{file.relative_to(ROOT / 'conf')}" in names
-    return target
+    configs = {f"aelab/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
+    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "aelab").rglob("*.py")}
+    assert configs | modules <= names
+    assert {name.split("/")[0] for name in names} == {"aelab", next(n for n in names if "dist-info" in n).split("/")[0]}
 
 
-def aelab(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess:
-    program = "import aelab.cli, aelab.compose, sys; print(aelab.compose.CONF); aelab.cli.main(sys.argv[1:])"
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AELAB_", "MLFLOW_"))}
-    return subprocess.run(
-        [sys.executable, "-c", program, *words],
-        cwd=folder,
-        env=env | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def test_installed_help_lists_the_installed_configs(wheel, tmp_path):
+    result = run(wheel, "--help", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "only_here" in result.stdout
+    assert "unet_mini" in result.stdout
 
 
-def test_its_own_configs_are_used_from_any_folder(installed, tmp_path):
-    shown = aelab(installed, tmp_path, "--cfg", "job", "model=conv_ae", "model.bottleneck=7")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith(str(installed / "aelab" / "conf"))
-    assert "bottleneck: 7" in shown.stdout
-    assert "conv_ae" in aelab(installed, tmp_path, "--help").stdout
-    wrong = aelab(installed, tmp_path, "model=unet_mny")
-    assert wrong.returncode == 2
-    assert "no such model" in wrong.stderr
+def test_installed_command_composes_the_installed_configs(wheel, tmp_path):
+    result = run(wheel, "--cfg", "job", "model=only_here", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "size: 5" in result.stdout
+    assert run(wheel, "--info", "searchpath", cwd=tmp_path).stdout.count(str(wheel[1] / "aelab" / "conf")) == 1
 
 
-def test_it_trains(installed, tmp_path):
-    done = aelab(
-        installed, tmp_path, "dataset=digits", "debug=fast", "fit.epochs=1", "model.width=4", "hydra.run.dir=r"
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "r" / "report.html").exists()
-    assert (tmp_path / "outputs" / "mlflow.db").exists()
+def test_installed_command_tells_a_wrong_config_in_one_line(wheel, tmp_path):
+    result = run(wheel, "model=only_her", cwd=tmp_path)
+    assert "model=only_her: no such model; there are: " in commands.complaint(result)
+    assert "only_here" in result.stderr
+    assert result.returncode == 2
+    assert list(tmp_path.iterdir()) == []
