@@ -36,19 +36,21 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        sys.exit(dispatch(argv))
+        code = dispatch(argv)
     except Terminated as stop:
         console.complain(str(stop))
-        sys.exit(143)
+        code = 143
     except KeyboardInterrupt:
         console.complain("interrupted")
-        sys.exit(130)
+        code = 130
     except AelabError as error:
         console.complain(str(error))
-        sys.exit(error.code)
+        code = error.code
     except OSError as error:
         console.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        sys.exit(1)
+        code = 1
+    console.hush()
+    sys.exit(code)
 
 
 def dispatch(argv: list[str]) -> int:

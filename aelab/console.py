@@ -43,3 +43,10 @@ def native_noise_to(file: Path):
         os.dup2(terminal, 2)
         os.close(terminal)
         sys.stderr = python
+
+
+def hush() -> None:
+    """The last word has been said: what native code still prints while the interpreter shuts down is not for the user."""
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
