@@ -46,7 +46,7 @@ def native_noise_to(file: Path):
 
 
 def hush() -> None:
-    """The last word has been said: what native code still prints while the interpreter shuts down is not for the user."""
+    """After the last word: what native code still prints while the interpreter shuts down is not for the user."""
     sys.stderr.flush()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -116,6 +116,14 @@ def experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) ->
     return found.experiment_id
 
 
+def _alive(pid: int, born: float) -> bool:
+    """Whether the process that had this id when it was born is still there: ids are given again."""
+    try:
+        return abs(psutil.Process(pid).create_time() - born) < 2
+    except psutil.NoSuchProcess:
+        return False
+
+
 def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
     """Close as FAILED the runs whose process is gone: SIGKILL and power cuts leave them RUNNING."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
@@ -124,7 +132,7 @@ def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
             continue
         pid, born = int(tags["aelab.pid"]), float(tags["aelab.pid_started"])
         if tags.get("aelab.host") == socket.gethostname():
-            dead = not (psutil.pid_exists(pid) and abs(psutil.Process(pid).create_time() - born) < 2)
+            dead = not _alive(pid, born)
         else:
             dead = time.time() - float(tags.get("aelab.heartbeat", 0)) > SILENT_S
         if dead:

@@ -67,8 +67,8 @@ def done(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     return result
 
 
-def together(calls: dict[str, Callable]) -> dict[str, subprocess.CompletedProcess]:
-    """Several commands, two at a time: much of a short run is one thread waiting for files."""
+def together(calls: dict[object, Callable]) -> dict:
+    """The outcome of several commands, run two at a time: much of a short run is one thread waiting for files."""
     with ThreadPoolExecutor(2) as pool:
         started = {name: pool.submit(call) for name, call in calls.items()}
         return {name: future.result() for name, future in started.items()}

@@ -272,7 +272,6 @@ def variants(tmp_path_factory):
     mirror = f"dataset.mirrors=[http://127.0.0.1:{commands.free_port()}/]"
     fashion = ("dataset=fashion_mnist", mirror, "model=median", "dataset.limit=40")
     folders = {name: tmp_path_factory.mktemp(name) for name in ("median", "fallback", "none", "profile", "overfit")}
-    small = ("model=conv_ae", "model.widths=[4]", "dataset=digits", "tracking.log_model=false")
     learn = ("model=conv_ae", "dataset=digits", "tracking.log_model=false", "loss=mse", "corruption.level=0")
     results = commands.together(
         {
@@ -280,7 +279,9 @@ def variants(tmp_path_factory):
             "median": lambda: commands.done(*commands.BASELINE, cwd=folders["median"]),
             "fallback": lambda: commands.done(*fashion, cwd=folders["fallback"]),
             "none": lambda: commands.run(*fashion, "dataset.fallback=null", cwd=folders["none"]),
-            "profile": lambda: commands.done("debug=profile", *small, "dataset.limit=256", cwd=folders["profile"]),
+            "profile": lambda: commands.done(
+                *commands.BASELINE[2:], "dataset=digits", "debug=profile", cwd=folders["profile"]
+            ),
         }
     )
     return folders, results
@@ -326,7 +327,7 @@ def test_profile_says_where_the_time_went(variants):
     result = variants[1]["profile"]
     text = (commands.folder_of(result) / "profile.txt").read_text()
     assert "cumulative" in text
-    assert "fit.py" in text
+    assert "evaluate.py" in text
     assert "profile.txt" in result.stdout
 
 

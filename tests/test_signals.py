@@ -55,7 +55,7 @@ def test_a_stopped_run_is_killed_in_mlflow_and_keeps_its_metrics(name, code, sai
     assert run.info.status == "KILLED"
     assert run.data.tags["aelab.reason"] == ("interrupted (^C)" if name == "interrupt" else "terminated (SIGTERM)")
     assert logged(store, run) >= epochs
-    assert "KeyboardInterrupt" in (Path(run.data.tags["aelab.folder"]) / "run.log").read_text() or name == "terminate"
+    assert "ended by" in (Path(run.data.tags["aelab.folder"]) / "run.log").read_text()
 
 
 def test_an_interrupted_sweep_closes_the_child_and_the_parent(stopped):
@@ -83,18 +83,23 @@ def test_a_run_whose_process_was_killed_is_closed_by_the_next_run(stopped):
     assert logged(store, killed) >= epochs
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_while_tensorflow_is_imported_ends_the_command_at_once(sent, code, tmp_path):
-    process = commands.start(*MODEL, *LONG, cwd=tmp_path)
-    commands.wait_for(lambda: list(tmp_path.glob("outputs/runs/*/*")), "the run folder")
-    time.sleep(1)
-    process.send_signal(sent)
-    clock = time.monotonic()
-    result = commands.end(process, 60)
-    assert time.monotonic() - clock < 10
-    assert result.returncode == code
-    assert len(result.stderr.splitlines()) == 1
-    assert commands.runs(commands.client(tmp_path)) == []
+def test_a_signal_while_tensorflow_is_imported_ends_the_command_at_once(tmp_path):
+    def stop(sent):
+        cwd = tmp_path / sent.name
+        cwd.mkdir()
+        process = commands.start(*MODEL, *LONG, cwd=cwd)
+        commands.wait_for(lambda: list(cwd.glob("outputs/runs/*/*")), "the run folder")
+        time.sleep(1)
+        clock = time.monotonic()
+        process.send_signal(sent)
+        return commands.end(process, 60), time.monotonic() - clock
+
+    found = commands.together({s: lambda s=s: stop(s) for s in (signal.SIGTERM, signal.SIGINT)})
+    for (sent, (result, seconds)), code in zip(found.items(), (143, 130), strict=True):
+        assert seconds < 10
+        assert result.returncode == code
+        assert len(result.stderr.splitlines()) == 1
+        assert commands.runs(commands.client(tmp_path / sent.name)) == []
 
 
 def test_sigterm_in_the_first_second(tmp_path):

@@ -9,9 +9,22 @@ import yaml
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """(folder, result) of a good sweep of four."""
-    return commands.swept(tmp_path_factory)
+def sweeps(tmp_path_factory):
+    """(folder, result) of a good sweep of four, and of one whose first job fails."""
+    cwd = tmp_path_factory.mktemp("failing")
+    words = ("model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3", "tracking.log_model=false")
+    return commands.together(
+        {
+            "good": lambda: commands.swept(tmp_path_factory),
+            "failing": lambda: (cwd, commands.run("-m", *words, "dataset=digits", "debug=fast", cwd=cwd)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(sweeps):
+    """(folder, result) of the good one."""
+    return sweeps["good"]
 
 
 def family(cwd):
@@ -62,21 +75,20 @@ def test_sweep_ends_with_a_table_of_what_was_swept(swept):
     assert f"{best:.4g}" in "\n".join(table)
 
 
-def test_a_job_that_fails_does_not_stop_the_others(tmp_path):
-    words = ("model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3")
-    result = commands.run("-m", *words, "dataset=digits", "debug=fast", "tracking.log_model=false", cwd=tmp_path)
+def test_a_job_that_fails_does_not_stop_the_others(sweeps):
+    cwd, result = sweeps["failing"]
     assert result.returncode == 1
     first, last = result.stderr.splitlines()
     assert first.startswith("aelab: the loss became nan in epoch 1, step ")
     assert last == "aelab: 1 of 2 jobs failed"
-    parent, children = family(tmp_path)
+    parent, children = family(cwd)
     assert parent.data.metrics["sweep/failed"] == 1
     states = {run.data.params["optimizer.learning_rate"]: run for run in children}
     assert states["1e+38"].info.status == "FAILED"
     assert "the loss became nan" in states["1e+38"].data.tags["aelab.reason"]
     assert states["0.001"].info.status == "FINISHED"
     assert "failed" in result.stdout
-    (log,) = tmp_path.glob("outputs/sweeps/*/*/0-*/run.log")
+    (log,) = cwd.glob("outputs/sweeps/*/*/0-*/run.log")
     assert "TrainingError" in log.read_text()
 
 
