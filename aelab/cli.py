@@ -177,17 +177,38 @@ def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) ->
     started = time.time() if job.done > 1 else psutil.Process().create_time()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with profiled(folder if cfg.profile else None), console.native_noise_to(folder / "run.log"):
-            with console.out.status("starting TensorFlow"):
+        with console.native_noise_to(folder / "run.log"):
+            with importing():
                 from aelab.run import run
-
-            return run(cfg, folder, overrides, started, parent)
+            with profiled(folder if cfg.profile else None):
+                return run(cfg, folder, overrides, started, parent)
     except USER_ERRORS as error:
         message, job.code = str(error), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
         message, job.code = f"{type(error).__name__}: {error}", 1
     console.complain(f"{message} (details: {folder / 'run.log'})" if (folder / "run.log").exists() else message)
     return message
+
+
+@contextlib.contextmanager
+def importing():
+    """Say why nothing happens yet; on ^C and SIGTERM end the process itself.
+
+    An exception in the middle of a native library's start would abort with a core dump. No run has begun yet.
+    """
+
+    def leave(signum, frame):
+        console.out.show_cursor()
+        console.complain("terminated (SIGTERM)" if signum == signal.SIGTERM else "interrupted")
+        os._exit(128 + signum)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with console.out.status("starting TensorFlow"):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -209,7 +230,8 @@ def profiled(folder: Path | None):
 
 def sweep(configs: list, argv: list[str], dirs: list[Path]) -> int:
     """All jobs under one parent run; says at the end what each gave."""
-    from aelab import sweep as engine
+    with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
+        from aelab import run, sweep as engine  # noqa: F401 - TensorFlow, before the parent run is opened
 
     return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, len(configs)), hydra(["-m", *argv], job))[0])
 
@@ -246,8 +268,8 @@ def _stored(argv: list[str], **more: str):
 def _evaluate(argv: list[str]) -> int:
     _, rest, folder, cfg = _stored(argv)
     with console.native_noise_to(folder / "run.log"):
-        from aelab import stored
-
+        with console.leaving_at_once():
+            from aelab import stored
         stored.evaluate_run(folder, cfg, rest)
     return 0
 
@@ -255,8 +277,8 @@ def _evaluate(argv: list[str]) -> int:
 def _predict(argv: list[str]) -> int:
     own, _, folder, cfg = _stored(argv, input="FILE", output="FILE")
     with console.native_noise_to(folder / "run.log"):
-        from aelab import stored
-
+        with console.leaving_at_once():
+            from aelab import stored
         stored.predict(folder, cfg, Path(own["input"]), Path(own["output"]))
     return 0
 

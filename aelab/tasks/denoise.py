@@ -52,6 +52,10 @@ class Denoise(Task):
             drawn["psnr_gain"] = figures.histogram(
                 result.examples["psnr_gain"], label="gain in PSNR, dB", title="Gain over the noisy image"
             )
+        for table in self.tables(result, data).values():
+            if "psnr" in table:
+                mean = result.metrics["test/psnr"]
+                drawn["psnr_by_class"] = figures.bars(table, "psnr", title="PSNR by class, dB", reference=mean)
         return drawn
 
     def tables(self, result, data, /):
