@@ -178,7 +178,7 @@ def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with console.native_noise_to(folder / "run.log"):
-            with importing():
+            with console.out.status("starting TensorFlow"), console.leaving_at_once():
                 from aelab.run import run
             with profiled(folder if cfg.profile else None):
                 return run(cfg, folder, overrides, started, parent)
@@ -188,27 +188,6 @@ def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) ->
         message, job.code = f"{type(error).__name__}: {error}", 1
     console.complain(f"{message} (details: {folder / 'run.log'})" if (folder / "run.log").exists() else message)
     return message
-
-
-@contextlib.contextmanager
-def importing():
-    """Say why nothing happens yet; on ^C and SIGTERM end the process itself.
-
-    An exception in the middle of a native library's start would abort with a core dump. No run has begun yet.
-    """
-
-    def leave(signum, frame):
-        console.out.show_cursor()
-        console.complain("terminated (SIGTERM)" if signum == signal.SIGTERM else "interrupted")
-        os._exit(128 + signum)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with console.out.status("starting TensorFlow"):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -231,7 +210,8 @@ def profiled(folder: Path | None):
 def sweep(configs: list, argv: list[str], dirs: list[Path]) -> int:
     """All jobs under one parent run; says at the end what each gave."""
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
-        from aelab import run, sweep as engine  # noqa: F401 - TensorFlow, before the parent run is opened
+        from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
+        from aelab import sweep as engine
 
     return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, len(configs)), hydra(["-m", *argv], job))[0])
 

@@ -327,7 +327,7 @@ def test_profile_says_where_the_time_went(variants):
     result = variants[1]["profile"]
     text = (commands.folder_of(result) / "profile.txt").read_text()
     assert "cumulative" in text
-    assert "run.py" in text
+    assert "evaluate.py" in text
     assert "profile.txt" in result.stdout
 
 
