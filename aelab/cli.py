@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
-from rich.markup import escape
 
 from aelab import check, compose, console, past
 from aelab.config import AelabError, ConfigError
@@ -168,7 +167,7 @@ class Job:
         overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
         self.done += 1
         if self.total > 1:
-            console.out.rule(escape(f"job {self.done}/{self.total}: {' '.join(overrides)}"))  # [a,b] is no markup
+            console.out.rule(f"job {self.done}/{self.total}: {' '.join(overrides)}")
         self.results.append((overrides, attempt(cfg, folder, overrides, self.parent, self)))
 
 
