@@ -29,9 +29,14 @@ GROUP_KEYS = {
 }
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
+NEEDED = ("preparation", "score", "threshold")
+"""The groups of which a run takes one component if its task says so (`needs`), and none else."""
 SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
-KINDS = {"Image": "image", "Images": "image"}
+KINDS = {
+    **dict.fromkeys(("Image", "Images", "Pixels"), "image"),
+    **dict.fromkeys(("Row", "Rows", "Table", "Labels"), "table"),
+}
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
 _SAFE = (ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp, ast.BitOr)
 

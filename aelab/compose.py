@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
@@ -146,14 +147,27 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
         raise ConfigError(
             f"schedule={cfg.choices.schedule}: needs a number as optimizer.learning_rate; or schedule=constant"
         )
-    wanted = check.kinds("task", cfg.task._target_)
-    for group in ("dataset", "model"):
-        kind = check.kinds(group, cfg[group]._target_)
-        if wanted and kind and not set(kind) & set(wanted):
-            raise ConfigError(
-                f"{group}={cfg.choices[group]}: is for {kind[0]} data, but task={cfg.choices.task} takes "
-                f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
-            )
+    _together(plain, cfg.choices, dirs)
+
+
+def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
+    """That the components are for the kind of data that the task takes, and that it has all that it needs."""
+    target = plain["task"]["_target_"]
+    wanted, needs = check.kinds("task", target), check.class_value(target, "needs") or ()
+    for group in (*check.ONE, *check.SEVERAL, *check.NEEDED):
+        node = plain.get(group) or {}
+        nodes = {choices.get(group): node} if "_target_" in node else node
+        for name, component in nodes.items():
+            kind = check.kinds(group, component["_target_"]) if isinstance(component, dict) else None
+            if wanted and kind and not set(kind) & set(wanted):
+                raise ConfigError(
+                    f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes "
+                    f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
+                )
+        if group in check.NEEDED and bool(node) != (group in needs):
+            known = ", ".join(fitting(group, wanted, dirs))
+            said = f"needs one; there are: {known}" if group in needs else f"takes none; give {group}=null"
+            raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")
 
 
 class session(initialize_config_dir):
@@ -188,6 +202,11 @@ def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
         return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
     except HydraException as error:
         raise _explain(error, overrides, dirs) from error
+
+
+def build(node: DictConfig, *data, **more):
+    """Call a `_target_` with data in front and its knobs from the config, as plain Python values."""
+    return instantiate(node, *data, **more, _partial_=True, _convert_="all")()  # called here: our errors stay ours
 
 
 def signature(cfg: DictConfig) -> str:

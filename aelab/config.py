@@ -51,6 +51,15 @@ Share = Annotated[float, Range(0, 1)]
 # return value with the kind that it gives, and a task names its own: so they can be matched without an import.
 Image = tuple[int, int, int]
 """Shape (h, w, c) of one image; pixels are float32 in [0, 1]."""
+Row = tuple[int]
+"""Shape (d,) of one prepared row of a table; features are float32."""
+# The same for the arrays that corruptions and metrics work on.
+Pixels = Any
+"""Images, float32 (n, h, w, c) in [0, 1]."""
+Rows = Any
+"""Rows of a table: prepared, float32 (n, d); before preparation float64 (n, columns), NaN where missing."""
+Labels = Any
+"""Which rows are anomalies: bool (n,), beside their scores, float (n,), higher = stranger."""
 
 
 @dataclass

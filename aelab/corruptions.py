@@ -1,6 +1,6 @@
-"""Corruptions: `corrupt(x, rng, /, *, level, ...)` gives x~ of the same shape and type, in [0, 1].
+"""Corruptions: `corrupt(x, rng, /, *, level, ...)` gives x~ of the same shape and type.
 
-x is float32 (n, h, w, c) in [0, 1] and never changed in place; `rng` is a `numpy.random.Generator`, so that a seed
+x is float32, images (n, h, w, c) in [0, 1], which x~ stays in, or rows (n, d); it is never changed in place; `rng` is a `numpy.random.Generator`, so that a seed
 fixes the noise on every backend. Level 0 leaves x as it is. Plain NumPy: a fresh draw for 54,000 images of 28 x 28
 costs about half a second.
 """
@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from hydra.utils import instantiate
 
-from aelab.config import Count, Level, Share
+from aelab.config import Count, Level, Pixels, Rows, Share
 
 Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def gaussian(x, rng, /, *, level: Level):
+def gaussian(x: Pixels, rng, /, *, level: Level):
     """Additive Gaussian noise of standard deviation `level`, clipped."""
     noisy = rng.standard_normal(x.shape, np.float32)
     noisy *= level
@@ -23,13 +23,13 @@ def gaussian(x, rng, /, *, level: Level):
     return np.clip(noisy, 0, 1, out=noisy)
 
 
-def salt_pepper(x, rng, /, *, level: Share):
+def salt_pepper(x: Pixels, rng, /, *, level: Share):
     """A share `level` of the pixels, drawn independently, turned black or white with equal odds (all channels)."""
     draw = rng.random((*x.shape[:-1], 1), np.float32)
     return np.where(draw < level / 2, np.float32(0), np.where(draw < level, np.float32(1), x))
 
 
-def speckle(x, rng, /, *, level: Level):
+def speckle(x: Pixels, rng, /, *, level: Level):
     """Multiplicative noise: x (1 + level * n) with n standard normal, clipped."""
     noisy = rng.standard_normal(x.shape, np.float32)
     noisy *= level
@@ -38,7 +38,7 @@ def speckle(x, rng, /, *, level: Level):
     return np.clip(noisy, 0, 1, out=noisy)
 
 
-def poisson(x, rng, /, *, level: Level):
+def poisson(x: Pixels, rng, /, *, level: Level):
     """Shot noise: photon counts of mean x / level^2, scaled back, so that a white pixel's deviation is `level`."""
     if level == 0:
         return x
@@ -46,12 +46,26 @@ def poisson(x, rng, /, *, level: Level):
     return np.minimum(rng.poisson(x * peak).astype(np.float32) / np.float32(peak), np.float32(1))
 
 
-def masking(x, rng, /, *, level: Share, block: Count):
+def masking(x: Pixels, rng, /, *, level: Share, block: Count):
     """Black squares of `block` pixels a side on a grid, each with probability `level`: the share hidden on average."""
     n, h, w, _ = x.shape
     grid = rng.random((n, -(-h // block), -(-w // block)), np.float32) < level
     hidden = grid.repeat(block, 1).repeat(block, 2)[:, :h, :w, None]
     return np.where(hidden, np.float32(0), x)
+
+
+def jitter(x: Rows, rng, /, *, level: Level):
+    """Additive Gaussian noise of standard deviation `level` on every feature of a row (n, d)."""
+    noisy = rng.standard_normal(x.shape, np.float32)
+    noisy *= level
+    noisy += x
+    return noisy
+
+
+def swap(x: Rows, rng, /, *, level: Share):
+    """Each feature, with probability `level`, replaced by that of another row of the batch (n, d)."""
+    other = x[rng.integers(0, len(x), x.shape), np.arange(x.shape[1])]
+    return np.where(rng.random(x.shape, np.float32) < level, other, x)
 
 
 def chain(nodes: Mapping) -> Corruption:

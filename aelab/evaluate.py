@@ -16,11 +16,11 @@ CHUNK = 1000
 
 @dataclass(frozen=True)
 class Result:
-    """A model's test: inputs, targets and outputs (n, ...), a row of metrics for each example, and their means."""
+    """A model's test: inputs, targets and outputs (n, ...), a row for each example, and the final metrics."""
 
     inputs: np.ndarray
     targets: np.ndarray
-    outputs: np.ndarray
+    outputs: object
     examples: pd.DataFrame
     metrics: dict[str, float]
 

@@ -223,3 +223,72 @@ def bars(table: pd.DataFrame, column: str, /, *, title: str, reference: float | 
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     figure.set_label(f"{title}: {column}, lowest {number(v.min())}, highest {number(v.max())}{told}.")
     return figure
+
+
+def detection(labels: np.ndarray, scores: np.ndarray, threshold: float, /) -> Figure:
+    """ROC and precision-recall curves of scores (n,) against labels (n,), with the threshold's point on both."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores are called together
+    found, called = np.cumsum(labels[order])[last], np.arange(1, len(scores) + 1)[last]
+    positives, negatives = max(int(labels.sum()), 1), max(int((~labels).sum()), 1)
+    recall, false, precision = found / positives, (called - found) / negatives, found / called
+    flagged = scores >= threshold
+    hits = (flagged & labels).sum()
+    figure = _chart(8.2, 3.8)
+    roc, pr = figure.subplots(1, 2)
+    roc.plot(np.append(0, false), np.append(0, recall), BLUE, lw=1.6)
+    roc.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":", label="chance")
+    pr.plot(recall, precision, BLUE, lw=1.6)
+    pr.axhline(positives / len(scores), color=MUTED, lw=0.8, ls=":", label="chance")
+    point = {"color": ORANGE, "ms": 8, "mec": "white", "label": "threshold"}
+    roc.plot((flagged & ~labels).sum() / negatives, hits / positives, "o", **point)
+    if flagged.any():
+        pr.plot(hits / positives, hits / flagged.sum(), "o", **point)
+    for ax in (roc, pr):
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        ax.legend(fontsize=8, frameon=False, labelcolor=MUTED, loc="lower right" if ax is roc else "lower left")
+    _tidy(roc, "ROC", xlabel="false-positive rate", ylabel="recall")
+    _tidy(pr, "Precision and recall", xlabel="recall", ylabel="precision")
+    figure.set_label(f"{positives:,} anomalies among {len(scores):,} rows; dots: the threshold {number(threshold)}.")
+    return figure
+
+
+def scores_by_class(labels: np.ndarray, scores: np.ndarray, threshold: float, /) -> Figure:
+    """How scores (n,) are spread among normal rows and anomalies, as shares of each, with the threshold.
+
+    The scale is logarithmic where all scores are above zero and span more than a factor of 50.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    wide = 0 < 50 * low < high
+    edges = np.geomspace(low, high, 50) if wide else np.linspace(low, high if high > low else low + 1, 50)
+    figure = _chart(5.4, 3.2)
+    ax = figure.add_subplot()
+    for name, part, colour in (("normal", scores[~labels], BLUE), ("anomalies", scores[labels], ORANGE)):
+        weights = np.full(len(part), 1 / max(len(part), 1))
+        ax.hist(part, edges, weights=weights, alpha=0.65, color=colour, label=f"{name} ({len(part):,})")
+    ax.axvline(threshold, color=INK, lw=1.4, ls="--", label=f"threshold {number(threshold)}")
+    if wide:
+        ax.set_xscale("log")
+    ax.legend(fontsize=8, labelcolor=INK, edgecolor="none", framealpha=0.85)
+    _tidy(ax, "Scores by class", xlabel="score", ylabel="share of the class")
+    flagged = scores >= threshold
+    figure.set_label(
+        f"Flagged: {flagged[labels].mean():.1%} of anomalies, {flagged[~labels].mean():.2%} of normal rows."
+    )
+    return figure
+
+
+def pairs(table: pd.DataFrame, /, *, title: str) -> Figure:
+    """Horizontal bars for the two columns of a table side by side, one pair a row; the first 20 rows."""
+    shown = table.iloc[:20]
+    figure = _chart(5.8, 1 + 0.3 * max(len(shown), 4))
+    ax = figure.add_subplot()
+    for i, (name, colour) in enumerate(zip(shown, (BLUE, ORANGE), strict=True)):
+        ax.barh(np.arange(len(shown)) + 0.4 * i - 0.2, shown[name], 0.38, color=colour, alpha=0.8, label=name)
+    ax.set_yticks(range(len(shown)), [str(name) for name in shown.index], **PLAIN)
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.legend(fontsize=8, frameon=False, labelcolor=MUTED)
+    _tidy(ax, title, xlabel="mean")
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    figure.set_label(f"{title}: {', '.join(map(str, shown.index[:3]))} first; {len(shown)} of {len(table)} rows.")
+    return figure

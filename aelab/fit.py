@@ -27,12 +27,21 @@ class Batch(NamedTuple):
     target: object
 
 
+EVERY_S = 1.0
+"""Seconds between writes to the tracker: one takes about 75 ms, as long as some epochs."""
 STREAMS = ("order", "noise", "validation", "test")
 
 
 def stream(name: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
     """The random numbers for one purpose: independent of every other purpose, epoch and batch."""
     return np.random.default_rng([seed, STREAMS.index(name), epoch, index])
+
+
+def members(outputs) -> list[dict]:
+    """A model's outputs as a list of dicts that have at least "output"; several where it is an ensemble."""
+    if isinstance(outputs, list | tuple):
+        return list(outputs)
+    return [outputs if isinstance(outputs, dict) else {"output": outputs}]
 
 
 def partials(nodes: Mapping, without: str) -> dict[str, Callable]:
@@ -60,21 +69,20 @@ class Objective(keras.Model):
         self.means = {name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures}}
 
     def call(self, x, training=None):
-        """The core's outputs as a dict that has at least "output"."""
-        outputs = self.core(x, training=training)
-        return outputs if isinstance(outputs, dict) else {"output": outputs}
+        """The core's outputs as `members` gives them."""
+        return members(self.core(x, training=training))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum; on the way, the means that are logged."""
         batch, total = Batch(x, y), sum(self.losses)
         for name, term in self.terms.items():
-            values = term(batch, y_pred, self.core)
+            values = sum(term(batch, outputs, self.core) for outputs in y_pred) / len(y_pred)
             total += self.weights_of[name] * ops.mean(values)
             if name not in self.measures:
                 self.means[name].update_state(values)
         for name, metric in self.measures.items():
             if name in self.terms or not training:
-                self.means[name].update_state(metric(y, y_pred["output"]))
+                self.means[name].update_state(metric(y, y_pred[0]["output"]))
         return total
 
 
@@ -125,7 +133,7 @@ class Record(keras.callbacks.Callback):
 
     def __init__(self, file: Path, log):
         super().__init__()
-        self.file, self.log, self.rows = file, log, []
+        self.file, self.log, self.rows, self.pending, self.sent = file, log, [], [], 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         """Stop at once: weights that are not finite never recover."""
@@ -146,7 +154,19 @@ class Record(keras.callbacks.Callback):
         row["time/epoch_s"] = time.perf_counter() - self.started
         self.rows.append(row)
         pd.DataFrame(self.rows).to_csv(self.file, index=False)
-        self.log.metrics({k: v for k, v in row.items() if k != "epoch"}, step=epoch + 1)
+        self.pending.append(row)
+        if time.perf_counter() - self.sent > EVERY_S:
+            self.send()
+
+    def on_train_end(self, logs=None):
+        """The rows since the last write."""
+        self.send()
+
+    def send(self):
+        """Epochs that are quicker than a write to the tracker go there together."""
+        if self.pending:
+            self.log.epochs(self.pending)
+        self.pending, self.sent = [], time.perf_counter()
 
 
 class Bar(keras.callbacks.Callback):
@@ -201,13 +221,15 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     """
     if not isinstance(model, keras.Model):
         if hasattr(model, "fit"):
-            model.fit(data.train.x)
+            with console.out.status("fitting"):
+                model.fit(data.train.x)
         return pd.DataFrame()
     settings: Fit = cfg.fit
     pairs = task.pairs(corrupt)
     batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
-    validation = pairs(data.validation.x, stream("validation", cfg.seed))
-    objective = Objective(model, cfg.loss, cfg.metric)
+    validation = pairs(task.held_out(data.validation).x, stream("validation", cfg.seed))
+    metrics = cfg.metric if task.by_example else {}
+    objective = Objective(model, cfg.loss, metrics)
     made = optimizer(settings.epochs * len(batches))
     if keras.config.dtype_policy().name == "mixed_float16":
         made = keras.optimizers.LossScaleOptimizer(made)  # Keras would, but sees only the objective's float32
@@ -216,9 +238,9 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
         steps_per_execution=min(settings.steps_per_execution, len(batches)),
         jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
     )
-    monitor, mode = watched(settings.monitor, objective, cfg.metric)
+    monitor, mode = watched(settings.monitor, objective, metrics)
     record = Record(folder / "history.csv", log)
-    bar = Bar(settings.epochs, len(batches), next(iter(cfg.metric), "loss"))
+    bar = Bar(settings.epochs, len(batches), next(iter(metrics), "loss"))
     best = keras.callbacks.EarlyStopping(
         monitor=monitor, mode=mode, patience=settings.patience or settings.epochs, restore_best_weights=True
     )

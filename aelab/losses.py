@@ -4,6 +4,8 @@
 averaging happen once, in `aelab.fit.Objective`.
 """
 
+import math
+
 import keras
 
 from aelab import ops
@@ -41,3 +43,20 @@ def log_mse(batch, outputs, model, /):
     Its mean over images is what the mean PSNR measures, where `mse` lets the hard images outweigh the rest.
     """
     return keras.ops.log(keras.ops.maximum(ops.mse(batch.target, outputs["output"]), ops.SMALLEST_MSE))
+
+
+def kl(batch, outputs, model, /, *, free_bits: Level):
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each example, in nats a feature of the target.
+
+    Divided by the number of features as the mean squared error is, so that weight 1 is the VAE's own balance for
+    errors of variance 1/2. A number of the code below `free_bits` nats counts as that (Kingma et al., 2016).
+    """
+    mean, log_variance = outputs["mean"], outputs["log_variance"]
+    nats = 0.5 * (keras.ops.square(mean) + keras.ops.exp(log_variance) - log_variance - 1.0)
+    size = math.prod(batch.target.shape[1:])
+    return keras.ops.sum(keras.ops.maximum(nats, free_bits), axis=-1) / size
+
+
+def sparsity(batch, outputs, model, /):
+    """Mean absolute value of each example's code: few numbers of it are used at a time."""
+    return keras.ops.mean(keras.ops.abs(ops.full(outputs["code"])), axis=-1)

@@ -9,6 +9,8 @@ import functools
 import numpy as np
 from keras import ops
 
+from aelab.config import Pixels
+
 SMALLEST_MSE = 1e-10
 """Squared errors below this count as this: PSNR ends at 100 dB instead of infinity for identical images."""
 
@@ -24,12 +26,12 @@ def per_example(x):
     return ops.mean(ops.reshape(x, (ops.shape(x)[0], -1)), axis=1)
 
 
-def mse(target, output, /):
+def mse(target: Pixels, output, /):
     """Mean squared error, (b, ...) x (b, ...) -> (b,), >= 0, in squared units of the data."""
     return per_example(ops.square(full(target) - full(output)))
 
 
-def mae(target, output, /):
+def mae(target: Pixels, output, /):
     """Mean absolute error, (b, ...) x (b, ...) -> (b,), >= 0, in units of the data."""
     return per_example(ops.abs(full(target) - full(output)))
 
@@ -51,7 +53,7 @@ def bce(target, output, /):
     return per_example(-t * ops.log(p) - (1 - t) * ops.log(1 - p))
 
 
-def psnr(target, output, /, *, max_value: float):
+def psnr(target: Pixels, output, /, *, max_value: float):
     """Peak signal-to-noise ratio in dB, higher is better: 10 log10(max_value^2 / mse), at most 100 for max_value 1.
 
     Averaged over images it is not the PSNR of the average error: the logarithm is taken for each image.
@@ -72,7 +74,7 @@ def _window(size: int, window: int, sigma: float) -> np.ndarray:
     return rows
 
 
-def ssim(target, output, /, *, max_value: float, window: int, sigma: float):
+def ssim(target: Pixels, output, /, *, max_value: float, window: int, sigma: float):
     """Structural similarity, (b, h, w, c) x (b, h, w, c) -> (b,), in [-1, 1], 1 for identical images.
 
     Means and variances under a Gaussian `window` of standard deviation `sigma`, no padding, K1 = 0.01, K2 = 0.03

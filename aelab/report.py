@@ -15,26 +15,29 @@ from rich.text import Text
 from aelab.figures import DPI, number
 
 PNG_LIMIT = 300_000  # bytes
+COLUMNS = ["output", "input", "gain", "low", "high"]
+"""Of a table of metrics: the model's value, that of doing nothing, the gain, and the ends of an interval."""
+BESIDE = tuple(f"_{name}" for name in COLUMNS[1:])
 
 
 def metric_table(metrics: dict[str, float], /) -> pd.DataFrame:
-    """Flat test metrics as a table: a row per metric, columns "output", "input", "gain", NaN where absent.
+    """Flat test metrics as a table: a row per metric, columns as in `COLUMNS`, NaN where absent.
 
     `test/psnr`, `test/psnr_input`, `test/psnr_gain` make the row "psnr"; names outside `test/` are left out.
     A name that only ends so (`test/information_gain` without `test/information`) is a metric of its own.
     """
     flat = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    table = pd.DataFrame(columns=["output", "input", "gain"], dtype=float)
+    table = pd.DataFrame(columns=COLUMNS, dtype=float)
     for name, value in flat.items():
         base, _, column = name.rpartition("_")
-        part = column in ("input", "gain") and base in flat
+        part = column in COLUMNS[1:] and base in flat
         table.loc[base if part else name, column if part else "output"] = value
     return table.rename_axis("metric")
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns "input" and "gain" where they are empty: most metrics have neither."""
-    return table.drop(columns=[c for c in ("input", "gain") if c in table and table[c].isna().all()])
+    """Without the columns beside "output" that are empty."""
+    return table.drop(columns=[c for c in COLUMNS[1:] if c in table and table[c].isna().all()])
 
 
 def terminal_table(metrics: dict[str, float], /) -> Table:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import keras
 import pandas as pd
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.panel import Panel
 
-from aelab import backend, compose, console, corruptions, evaluate, report, tracking
+from aelab import archive, backend, compose, console, corruptions, report, tracking
+from aelab.compose import build
 from aelab.config import ConfigError
 from aelab.data.load import load
 from aelab.figures import curves
@@ -30,9 +30,9 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
         precision = backend.prepare(cfg.seed, cfg.fit)
         data, reason = load(cfg.dataset, partial(dataset_choice, cfg))
         announce(data, reason)
-        corrupt = corruptions.chain(cfg.corruption)
+        corrupt, task = corruptions.chain(cfg.corruption), build(cfg.task)
+        data = task.prepare(data, cfg)
         model = build(cfg.model, data.shape)
-        task = build(cfg.task)
         name = f"{cfg.choices.task}-{cfg.choices.model}-{data.name}"
         facts = circumstances(cfg, data, model, precision)
         with tracking.start(cfg, folder, name, parent, tags(facts, reason)) as log:
@@ -41,25 +41,21 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
             clock = time.perf_counter()
             history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
             fit_s = time.perf_counter() - clock
-            result = evaluate.evaluate(task, model, data.test, corrupt, cfg.metric, cfg.seed)
+            result = task.test(model, data, corrupt, cfg)
             metrics = {**result.metrics, "time/fit_s": fit_s}
             save(model, folder)
+            task.keep(folder)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):
-                log.model(model, result.inputs[:2], result.outputs[:2])
+                log.model(model, result.inputs[:2])
             metrics["time/total_s"] = time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
-            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix != ".keras"))
+            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix not in (".keras", ".skops")))
         finish(metrics, folder, log, cfg)
     if log.lost:
         raise tracking.TrackingError(f"the tracking store was lost ({log.lost}); the run's files are in {folder}")
     return metrics
-
-
-def build(node: DictConfig, *data, **more):
-    """Call a `_target_` with data in front and its knobs from the config, as plain Python values."""
-    return instantiate(node, *data, **more, _partial_=True, _convert_="all")()  # called here: our errors stay ours
 
 
 def optimizer(cfg: DictConfig, steps: int):
@@ -110,6 +106,8 @@ def announce(data, reason: str | None) -> None:
         logging.getLogger("aelab").warning(reason)
     sizes = f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"
     console.out.print(f"{data.name}: {sizes}, {' x '.join(map(str, data.shape))}")
+    if data.kind == "table":
+        console.out.print(data.notes)
 
 
 def revision() -> str:
@@ -166,9 +164,11 @@ def parameters(cfg: DictConfig, data) -> dict[str, str]:
 
 
 def save(model, folder: Path) -> None:
-    """The trained model; what has no weights is whole in config.yaml."""
+    """The trained model; what learns nothing is whole in config.yaml."""
     if isinstance(model, keras.Model):
         model.save(folder / "model.keras")
+    elif hasattr(model, "fit"):
+        archive.write(model, folder / "model.skops")
 
 
 def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts, cfg, notices) -> None:
@@ -181,7 +181,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
         folder,
         title=name,
         subtitle=f"seed {cfg.seed}; test split of {len(data.test):,}",
-        summary={k: v for k, v in metrics.items() if not k.endswith(("_input", "_gain"))},
+        summary={k: v for k, v in metrics.items() if not k.endswith(report.BESIDE)},
         tables={"test metrics": report.metric_table(metrics), **task.tables(result, data)},
         figures=drawn,
         facts=facts,

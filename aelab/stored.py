@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from omegaconf import DictConfig
 
-from aelab import backend, compose, console, corruptions, evaluate, report
+from aelab import archive, backend, compose, console, corruptions, report
+from aelab.compose import build
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.load import load
-from aelab.run import announce, build, dataset_choice
+from aelab.run import announce, dataset_choice
 
 
 def model_of(cfg: DictConfig, folder: Path, shape):
@@ -18,8 +19,10 @@ def model_of(cfg: DictConfig, folder: Path, shape):
     file = folder / "model.keras"
     if file.exists():
         return keras.saving.load_model(file, compile=False)
+    if (folder / "model.skops").exists():
+        return archive.read(folder / "model.skops")
     model = build(cfg.model, shape)
-    if isinstance(model, keras.Model):
+    if isinstance(model, keras.Model) or hasattr(model, "fit"):
         raise AelabError(f"{file} is not there: the run did not finish")
     return model
 
@@ -29,10 +32,11 @@ def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str]) -> None:
     backend.prepare(cfg.seed, cfg.fit)
     data, reason = load(cfg.dataset, lambda name: dataset_choice(cfg, name))
     announce(data, reason)
+    task = build(cfg.task)
+    task.recall(folder)
+    data = task.prepare(data, cfg)
     model = model_of(cfg, folder, data.shape)
-    result = evaluate.evaluate(
-        build(cfg.task), model, data.test, corruptions.chain(cfg.corruption), cfg.metric, cfg.seed
-    )
+    result = task.test(model, data, corruptions.chain(cfg.corruption), cfg)
     console.out.print(report.terminal_table(result.metrics))
     file = folder / "evaluations" / f"{compose.signature(cfg)}.json"
     file.parent.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aelab import console, tracking
+from aelab import console, report, tracking
 
 
 def sweep(configs: list, launch: Callable) -> int:
@@ -37,7 +37,7 @@ def table(results: list) -> Table:
             for _, m in results
             if isinstance(m, dict)
             for k in m
-            if k.startswith("test/") and not k.endswith(("_input", "_gain"))
+            if k.startswith("test/") and not k.endswith(report.BESIDE)
         )
     )
     grid = Table(title="test metrics by job")

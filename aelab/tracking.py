@@ -170,6 +170,14 @@ class Log:
         """Metrics of one epoch, with a heartbeat."""
         self.batch(metrics=values, step=step, tags={"aelab.heartbeat": f"{time.time():.0f}"})
 
+    def epochs(self, rows: list[dict]) -> None:
+        """Rows of a history, each with its "epoch", in one write; with a heartbeat."""
+        now = int(time.time() * 1000)
+        found = [Metric(k, v, now, row["epoch"]) for row in rows for k, v in row.items() if k != "epoch"]
+        for first in range(0, len(found), 1000):  # MLflow's limit for one write
+            beat = [RunTag("aelab.heartbeat", f"{time.time():.0f}")]
+            self._send(self.client.log_batch, metrics=found[first : first + 1000], tags=beat, synchronous=True)
+
     def dataset(self, data) -> None:
         """The data set as the run's input: name, fingerprint and source."""
         entity = Dataset(data.name, data.fingerprint[:36], "local", data.source)
@@ -183,20 +191,26 @@ class Log:
         for name in names:
             self._send(self.client.log_artifact, str(folder / name))
 
-    def model(self, model, example, output) -> None:
-        """A Keras model with its signature and an input example."""
+    def model(self, model, example) -> None:
+        """A Keras model with its signature and an input example; an ensemble has a signature of its input alone."""
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        def spec(array):
-            return Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))])
+        def spec(array, name=None):
+            return TensorSpec(array.dtype, (-1, *array.shape[1:]), name)
+
+        made = model.predict(example, verbose=0)
+        if isinstance(made, list):
+            outputs = None
+        else:
+            outputs = Schema([spec(a, k) for k, a in made.items()] if isinstance(made, dict) else [spec(made)])
 
         def send(run_id):
             with mlflow.start_run(run_id=run_id):
                 mlflow.tensorflow.log_model(
                     model,
                     name="model",
-                    signature=ModelSignature(spec(example), spec(output)),
+                    signature=ModelSignature(Schema([spec(example)]), outputs),
                     input_example=example,
                     pip_requirements=[f"keras=={_version('keras')}", f"tensorflow=={_version('tensorflow')}"],
                 )

@@ -29,7 +29,7 @@ def fetch(folder: str, filename: str, *, urls: list[str], md5: str, data_dir: st
     cache = Path(os.environ.get("AELAB_CACHE_DIR") or pooch.os_cache("aelab")).expanduser().absolute() / folder
     roots = [Path(data_dir).expanduser() / folder, cache] if data_dir else [cache]
     for root in roots:
-        for path in (root / filename, root / filename.removesuffix(".gz")):
+        for path in (root / filename, root / filename.removesuffix(".gz"), root / f"{filename}.gz"):
             if os.path.isfile(path):  # unlike Path.is_file, False in a folder that may not be entered
                 return path
     failures = []

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from hydra.utils import instantiate
-
+from aelab.compose import build
 from aelab.config import DataUnavailable
 from aelab.data.record import Data
 
@@ -18,21 +17,15 @@ def load(node: Mapping, choice: Callable[[str], Mapping]) -> tuple[Data, str | N
     """
     knobs = {key: value for key, value in node.items() if key != "fallback"}
     try:
-        return make(knobs), None
+        return build(knobs), None
     except DataUnavailable as error:
         if node.get("fallback") is None:
             raise
         instead = {key: value for key, value in choice(node["fallback"]).items() if key != "fallback"}
-        data = make(instead | {key: knobs[key] for key in knobs if key in instead and key != "_target_"})
+        data = build(instead | {key: knobs[key] for key in knobs if key in instead and key != "_target_"})
         asked = knobs["_target_"].rpartition(".")[2]
         return data, (
             f"{asked} could not be had, so this run uses {data.name} instead: its figures must not be "
             f"compared with those of {asked}. {error}. To stop rather than fall back, type "
             "dataset.fallback=null."
         )
-
-
-def make(knobs: Mapping) -> Data:
-    """The data set of a node without `fallback`."""
-    # Made as a partial and then called: Hydra would wrap our errors in its own.
-    return instantiate(knobs, _partial_=True, _convert_="all")()

@@ -14,7 +14,11 @@ from aelab.config import ConfigError, Count, DataError, Share, Whole
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows `x`, float32 (n, h, w, c) in [0, 1] for images, and their labels `y`, int64 (n,), or None."""
+    """Rows `x` and their labels `y`, int64 (n,), or None.
+
+    Images are float32 (n, h, w, c) in [0, 1]. Rows of a table are float64 (n, columns), NaN where missing, until a
+    preparation makes them float32 (n, d).
+    """
 
     x: np.ndarray
     y: np.ndarray | None
@@ -31,8 +35,9 @@ class Split:
 class Data:
     """A data set, cut into splits that share no row.
 
-    `y` counts into `label_names`, which is empty without labels. `fingerprint` is that of the source before
-    any cut: runs on the same data share it, whatever their seed and limit.
+    `y` counts into `label_names`, which is empty without labels; in a table that is searched for anomalies label 0
+    is normal. `fingerprint` is that of the source before any cut: runs on the same data share it, whatever their seed
+    and limit. `columns` says what the columns of a table are; images have none.
     """
 
     name: str
@@ -45,15 +50,36 @@ class Data:
     licence: str
     fingerprint: str
     notes: str
+    columns: "Columns | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one row: (h, w, c) of an image."""
+        """Shape of one row: (h, w, c) of an image, (d,) of a row of a table."""
         return self.train.x.shape[1:]
 
 
 # A data set's return annotation names its kind: `check.py` reads it without importing anything.
 Images = Annotated[Data, "image"]
+Table = Annotated[Data, "table"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are: their names, in order, and the known values of the categorical ones.
+
+    `reading` is how a file of such rows is read: delimiter, header, names and the texts of empty cells.
+    """
+
+    names: list[str]
+    categories: dict[str, list[str]]
+    reading: dict
+
+    def value(self, column: int, number: float) -> str:
+        """A number of x as it stood in the file, for people."""
+        known = self.categories.get(self.names[column])
+        if known is not None:
+            return known[int(number)] if number < len(known) else "other"
+        return "empty" if np.isnan(number) else f"{number:.6g}"
 
 
 def fingerprint(*arrays: np.ndarray | None) -> str:

@@ -1,34 +1,61 @@
-"""What a task is: a trainer plugin that the runner calls at four points."""
+"""What a task is: a trainer plugin that the runner calls at a few points."""
 
 import abc
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from aelab import evaluate
+from aelab.data.record import Data, Split
+from aelab.evaluate import Result
+
 
 class Task(abc.ABC):
-    """Which pairs to train on, how to predict, and what to show.
+    """Which pairs to train on, how to predict, how to test, and what to show.
 
-    `kinds` names the kinds of input that the task takes ("image", ...). It is a literal: the command line reads it
-    from the source to refuse models and data sets that do not fit, before anything is imported.
+    `kinds` names the kinds of input that the task takes ("image", "table"), `needs` the config groups beyond the
+    usual that it calls. Both are literals: the command line reads them from the source to refuse models and data sets
+    that do not fit, before anything is imported. `by_example` says that metrics compare each example's output with
+    its target, so that they can be measured in every epoch.
     """
 
     kinds: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]] = ()
+    by_example: ClassVar[bool] = True
+
+    def prepare(self, data: Data, cfg: Mapping) -> Data:
+        """The data as the model takes them; what is fitted for that is fitted on training rows."""
+        return data
+
+    def held_out(self, validation: Split) -> Split:
+        """The validation rows that the loss is measured on."""
+        return validation
 
     @abc.abstractmethod
     def pairs(self, corrupt: Callable, /) -> Callable:
         """A function of clean rows x (b, ...) and a random generator that gives (input, target) to train on."""
 
     @abc.abstractmethod
-    def predict(self, model, inputs: np.ndarray, /) -> np.ndarray:
+    def predict(self, model, inputs: np.ndarray, /):
         """The model's outputs for inputs (n, ...), on the scale that metrics are measured on."""
 
+    def test(self, model, data: Data, corrupt: Callable, cfg: Mapping) -> Result:
+        """The test, once: all that is reported comes from this."""
+        return evaluate.evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed)
+
+    def keep(self, folder: Path) -> None:  # noqa: B027: most tasks fit nothing of their own
+        """Write what the task has fitted, for `recall`."""
+
+    def recall(self, folder: Path) -> None:  # noqa: B027
+        """Take up what a finished run has fitted, so that nothing is fitted anew."""
+
     @abc.abstractmethod
-    def figures(self, result, data, /) -> Mapping[str, object]:
+    def figures(self, result: Result, data: Data, /) -> Mapping[str, object]:
         """Name -> matplotlib figure, from the test result."""
 
     @abc.abstractmethod
-    def tables(self, result, data, /) -> Mapping[str, pd.DataFrame]:
+    def tables(self, result: Result, data: Data, /) -> Mapping[str, pd.DataFrame]:
         """Name -> table, from the test result."""

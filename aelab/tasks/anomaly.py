@@ -1,0 +1,180 @@
+"""Anomaly detection: trained on normal rows; what it cannot rebuild is strange."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
+
+from aelab import archive, compose, figures
+from aelab.config import AelabError, Count, Share, Whole
+from aelab.data.record import Split
+from aelab.evaluate import Result
+from aelab.fit import members, partials
+from aelab.tasks.task import Task
+
+FILE = "detector.skops"
+
+
+class Anomaly(Task):
+    """Find the rows of a table that are unlike the normal ones it was trained on."""
+
+    kinds = ("table",)
+    needs = ("preparation", "score", "threshold")
+    by_example = False
+
+    def __init__(self, *, resamples: Whole, confidence: Share, strangest: Count):
+        self.resamples, self.confidence, self.strangest = resamples, confidence, strangest
+        self.preparation = self.columns = self.scores = self.threshold = None
+
+    def prepare(self, data, cfg):
+        """Features instead of raw rows; the preparation is fitted on normal training rows alone."""
+        if self.preparation is None:
+            self.columns = data.columns
+            self.preparation = compose.build(cfg.preparation, data.train.x[data.train.y == 0], data.columns)
+        self.raw = data.test
+        parts = {part: getattr(data, part) for part in ("train", "validation", "test")}
+        return replace(data, **{part: Split(self.preparation(s.x), s.y) for part, s in parts.items()})
+
+    def held_out(self, validation):
+        """Normal rows: the loss says how well those are rebuilt, and nothing else."""
+        return validation.rows(validation.y == 0)
+
+    def pairs(self, corrupt, /):
+        """Rows to (corrupted, clean)."""
+        return lambda x, rng: (corrupt(x, rng), x)
+
+    def predict(self, model, inputs, /):
+        """A dict of outputs for each member of the model, NumPy arrays; none from a detector that rebuilds nothing."""
+        if isinstance(model, keras.Model):
+            return members(model.predict(inputs, batch_size=4096, verbose=0))
+        return [{"output": model.predict(inputs)}] if hasattr(model, "predict") else []
+
+    def fit_scores(self, model, data, cfg) -> None:
+        """The score, fitted on normal training rows, and the threshold, on validation rows."""
+        calm = data.train.x[data.train.y == 0]
+        self.centre = np.median(calm, axis=0)
+        try:
+            self.scores = [compose.build(cfg.score, calm, made) for made in self.predict(model, calm)]
+        except KeyError as error:
+            raise AelabError(f"score={cfg.choices.score}: the model gives no {error}; take model=vae") from error
+        strange = data.validation.y > 0
+        self.threshold = compose.build(cfg.threshold, strange, self.score(model, data.validation.x))
+
+    def score(self, model, x) -> np.ndarray:
+        """How strange each row is, float (n,): the mean over the members of a model."""
+        made = self.predict(model, x)
+        if not made:
+            return model.score(x)
+        return np.mean([score(x, outputs) for score, outputs in zip(self.scores, made, strict=True)], axis=0)
+
+    def parts(self, model, x) -> np.ndarray:
+        """What each column of the table adds to the score, (n, c); a detector's own: how far it is from the median."""
+        made = self.predict(model, x)
+        parts = [score.parts(x, outputs) for score, outputs in zip(self.scores, made, strict=True)]
+        parts = np.mean(parts, axis=0) if parts else np.abs(x - self.centre)
+        return parts @ (self.preparation.origin[:, None] == np.arange(len(self.columns.names)))
+
+    def test(self, model, data, corrupt, cfg):
+        """Scores, flags by the threshold, and metrics with bootstrap intervals."""
+        if self.scores is None:
+            self.fit_scores(model, data, cfg)
+        x, strange = data.test.x, data.test.y > 0
+        made, scores = self.predict(model, x), self.score(model, x)
+        if not np.isfinite(scores).all():
+            raise AelabError(f"{np.sum(~np.isfinite(scores)):,} rows of the test have a score that is not finite")
+        measured = partials(cfg.metric, "goal")
+        metrics = {f"test/{name}": metric(strange, scores) for name, metric in measured.items()}
+        metrics |= self.intervals(measured, strange, scores, cfg.seed) | self.at_threshold(strange, scores)
+        examples = pd.DataFrame({"score": scores, "flag": scores >= self.threshold, "label": data.test.y})
+        self.shares = self.parts(model, x)
+        return Result(x, x, made[0] if len(made) == 1 else None, examples, metrics)
+
+    def intervals(self, measured, strange, scores, seed) -> dict[str, float]:
+        """Percentile bootstrap over test rows: how far the figure would move with other rows of the same kind."""
+        rng, found = np.random.default_rng(seed), {name: [] for name in measured}
+        for _ in range(self.resamples):
+            rows = rng.integers(0, len(scores), len(scores))
+            if 0 < strange[rows].sum() < len(rows):
+                for name, metric in measured.items():
+                    found[name].append(metric(strange[rows], scores[rows]))
+        ends = {"low": (1 - self.confidence) / 2, "high": (1 + self.confidence) / 2}
+        return {
+            f"test/{name}_{end}": float(np.quantile(values, share))
+            for name, values in found.items()
+            for end, share in ends.items()
+            if values
+        }
+
+    def at_threshold(self, strange, scores) -> dict[str, float]:
+        """What the validation threshold makes of the test, beside the best F1 that any threshold would have had."""
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            strange, scores >= self.threshold, average="binary", zero_division=0
+        )
+        curve = precision_recall_curve(strange, scores)
+        best = (2 * curve[0] * curve[1] / np.maximum(curve[0] + curve[1], 1e-12)).max()
+        found = {"f1": f1, "precision": precision, "recall": recall, "f1_optimistic": best}
+        found |= {"threshold": self.threshold, "positive_rate": np.mean(strange)}
+        return {f"test/{name}": float(value) for name, value in found.items()}
+
+    def keep(self, folder):
+        """All that scores a new row, but the model."""
+        archive.write({name: getattr(self, name) for name in KEPT}, folder / FILE)
+
+    def recall(self, folder):
+        """The preparation, score and threshold of a finished run."""
+        for name, value in archive.read(folder / FILE).items():
+            setattr(self, name, value)
+
+    def figures(self, result, data, /):
+        """ROC and precision-recall curves, scores by class, and the error by column."""
+        strange, scores = result.examples["label"].to_numpy() > 0, result.examples["score"].to_numpy()
+        by_column = pd.DataFrame(
+            {"normal": self.shares[~strange].mean(axis=0), "anomalies": self.shares[strange].mean(axis=0)},
+            index=self.columns.names,
+        )
+        order = (by_column["anomalies"] - by_column["normal"]).sort_values(ascending=False).index
+        return {
+            "curves_roc_pr": figures.detection(strange, scores, self.threshold),
+            "scores": figures.scores_by_class(strange, scores, self.threshold),
+            "error_by_column": figures.pairs(by_column.loc[order], title="Part of the score by column"),
+        }
+
+    def tables(self, result, data, /):
+        """The strangest rows with what made them so, and the families of anomalies where there are several."""
+        top = result.examples.nlargest(self.strangest, "score")
+        rows = top.assign(
+            label=[data.label_names[i] for i in top["label"]], because=self.reasons(top.index, self.raw.x)
+        )
+        found = {"strangest rows of the test": rows.rename_axis("row")}
+        if len(data.label_names) > 2:
+            found["by family"] = families(result.examples, data.label_names)
+        return found
+
+    def reasons(self, index, raw, count: int = 3) -> list[str]:
+        """The columns that add most to the score of each row, with their values and shares."""
+        return [explain(self.columns, raw[i], self.shares[i], count) for i in index]
+
+
+KEPT = ("preparation", "columns", "scores", "threshold", "centre")
+
+
+def explain(columns, row: np.ndarray, parts: np.ndarray, count: int) -> str:
+    """The columns that add most to a row's score: "V14 = -5.2 (31 %), ..."."""
+    total = max(np.abs(parts).sum(), 1e-12)
+    return ", ".join(
+        f"{columns.names[j]} = {columns.value(j, row[j])} ({parts[j] / total:.0%})" for j in np.argsort(-parts)[:count]
+    )
+
+
+def families(examples: pd.DataFrame, names) -> pd.DataFrame:
+    """How well each family of anomalies is told from normal rows, and the share of it that the threshold flags."""
+    calm = examples[examples["label"] == 0]
+    found = {}
+    for label, rows in examples.groupby("label"):
+        both = pd.concat([calm, rows]) if label else calm
+        auc = roc_auc_score(both["label"] > 0, both["score"]) if label else np.nan
+        found[names[label]] = {"rows": len(rows), "flagged": rows["flag"].mean(), "roc_auc": auc}
+    table = pd.DataFrame.from_dict(found, orient="index").rename_axis("family")
+    return table.astype({"rows": int})
