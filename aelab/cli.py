@@ -244,22 +244,36 @@ def _stored(argv: list[str], **more: str):
     return own, rest, folder, past.config(folder, rest, allow)
 
 
-def _evaluate(argv: list[str]) -> int:
-    _, rest, folder, cfg = _stored(argv)
+def _call(name: str, folder: Path, *args) -> int:
+    """A function of `stored`, whose imports take seconds and whose native noise goes to the run's log."""
     with console.native_noise_to(folder / "run.log"):
         with console.leaving_at_once():
             from aelab import stored
-        stored.evaluate_run(folder, cfg, rest)
+        getattr(stored, name)(folder, *args)
     return 0
+
+
+def _evaluate(argv: list[str]) -> int:
+    _, rest, folder, cfg = _stored(argv)
+    return _call("evaluate_run", folder, cfg, rest)
 
 
 def _predict(argv: list[str]) -> int:
     own, _, folder, cfg = _stored(argv, input="FILE", output="FILE")
-    with console.native_noise_to(folder / "run.log"):
-        with console.leaving_at_once():
-            from aelab import stored
-        stored.predict(folder, cfg, Path(own["input"]), Path(own["output"]))
-    return 0
+    return _call("predict", folder, cfg, Path(own["input"]), Path(own["output"]))
+
+
+def _score(argv: list[str]) -> int:
+    more = {"input": "FILE", "output": "FILE.csv", "rows": "[50000]", "repair": "[missing or drop]"}
+    own, _, folder, cfg = _stored(argv, **more)
+    if "table" not in (check.kinds("task", cfg.task._target_) or ()):
+        raise ConfigError(f"run={own['run']}: is of task={cfg.choices.task}, which gives no scores")
+    rows, repair = own.get("rows", "50000"), own.get("repair")
+    if not rows.isdecimal() or not int(rows):
+        raise ConfigError(f"rows={rows}: expected how many rows to score at a time")
+    if repair not in (None, "missing", "drop"):
+        raise ConfigError(f"repair={repair}: expected missing (count bad cells as empty) or drop (leave rows out)")
+    return _call("score", folder, cfg, Path(own["input"]), Path(own["output"]), int(rows), repair)
 
 
 def _rerun(argv: list[str]) -> int:
@@ -292,7 +306,7 @@ def _doctor(argv: list[str]) -> int:
         return doctor(cfg)
 
 
-COMMANDS = {"evaluate": _evaluate, "predict": _predict, "rerun": _rerun, "ui": _ui, "doctor": _doctor}
+COMMANDS = {"evaluate": _evaluate, "predict": _predict, "score": _score, "rerun": _rerun, "ui": _ui, "doctor": _doctor}
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,17 @@ def complain(message: str) -> None:
     err.print(Text.assemble(("aelab: ", "bold red"), " ".join(message.split())), soft_wrap=True)
 
 
+@contextlib.contextmanager
+def counter(doing: str, unit: str):
+    """A live count of what is done, for work whose end is not known; gives a function to call with each part's size."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} " + unit), TimeElapsedColumn()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task(doing, total=None)
+        yield lambda size: progress.advance(task, size)
+
+
 @functools.cache
 def _stand_in() -> TextIO:
     """Python's standard error on a descriptor of its own; never closed, as loggers keep a stream they once got."""

@@ -1,6 +1,7 @@
 """Corruptions: `corrupt(x, rng, /, *, level, ...)` gives x~ of the same shape and type.
 
-x is float32, images (n, h, w, c) in [0, 1], which x~ stays in, or rows (n, d); it is never changed in place; `rng` is a `numpy.random.Generator`, so that a seed
+x is float32, images (n, h, w, c) in [0, 1], which x~ stays in, or rows (n, d); it is never changed
+in place; `rng` is a `numpy.random.Generator`, so that a seed
 fixes the noise on every backend. Level 0 leaves x as it is. Plain NumPy: a fresh draw for 54,000 images of 28 x 28
 costs about half a second.
 """

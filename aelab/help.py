@@ -15,6 +15,7 @@ EXAMPLES = (
         "aelab -m task=denoise model=conv_ae corruption.level=0.1,0.2,0.4 model.bottleneck=8,16,32",
         "a sweep: nine runs under one parent",
     ),
+    ("aelab task=anomaly dataset=nsl_kdd", "find the attacks among network connections"),
     (
         "aelab evaluate run=outputs/runs/DAY/RUN corruption.level=0.2",
         "test a finished run on another noise level",
@@ -26,6 +27,10 @@ COMMANDS = (
     (
         "aelab predict run=DIR_OR_ID input=FILE output=FILE",
         "restore your own images (.npy, .npz, .png, .jpg)",
+    ),
+    (
+        "aelab score run=DIR_OR_ID input=FILE output=FILE",
+        "anomaly scores of your own rows (.csv, .csv.gz, .parquet)",
     ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
     ("aelab ui port=5000", "open the MLflow UI on the runs made here"),

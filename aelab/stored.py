@@ -10,7 +10,9 @@ from omegaconf import DictConfig
 from aelab import archive, backend, compose, console, corruptions, report
 from aelab.compose import build
 from aelab.config import AelabError, ConfigError, DataError
+from aelab.data.columns import encode
 from aelab.data.load import load
+from aelab.data.table import read_frame
 from aelab.run import announce, dataset_choice
 
 
@@ -62,6 +64,32 @@ def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:
         raise ConfigError(f"output={target}: {len(restored)} images do not fit one picture; write .npy or .npz")
     write(target, restored, whole)
     console.out.print(f"{len(restored)} restored image{'s' * (len(restored) > 1)} written to {target}", soft_wrap=True)
+
+
+def score(folder: Path, cfg: DictConfig, source: Path, target: Path, rows: int, repair: str | None) -> None:
+    """Score the rows of a CSV or Parquet file, `rows` at a time; writes them with score, flag and because."""
+    backend.prepare(cfg.seed, cfg.fit)
+    task = build(cfg.task)
+    task.recall(folder)
+    model = model_of(cfg, folder, None)
+    half, done, flagged, repaired = target.with_name(f"{target.name}.part"), 0, 0, {}
+    frames = read_frame(source, **task.columns.reading, chunk=rows)
+    try:
+        with console.counter("scoring", "rows") as count, half.open("w", encoding="utf-8", newline="") as file:
+            for frame in frames:
+                raw, kept, told = encode(task.columns, frame, str(source), repair)
+                found = task.explained(model, raw, 3).set_axis(frame.index[kept])
+                frame.iloc[kept].join(found).to_csv(file, index=False, header=done == 0)
+                done, flagged = done + len(kept), flagged + int(found["flag"].sum())
+                for name, what in told.items():
+                    repaired.setdefault(name, []).append(what)
+                count(len(frame))
+        half.replace(target)
+    finally:
+        half.unlink(missing_ok=True)
+    console.out.print(f"{done:,} rows scored, {flagged:,} flagged; written to {target}", soft_wrap=True)
+    for name, what in repaired.items():
+        console.out.print(f"column {name}: {what[0]}{f', and in {len(what) - 1} more parts' if what[1:] else ''}")
 
 
 ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg")

@@ -87,6 +87,6 @@ def cells(values: pd.Series, bad: pd.Series) -> str:
     named = ", ".join(f"{v!r} in line {line}" for line, v in values[bad].head(SHOWN).items())
     more = f" and {int(bad.sum()) - SHOWN:,} more" if bad.sum() > SHOWN else ""
     return (
-        f"column {values.name}: expected finite numbers, got {named}{more}; mend them, or name the column in "
-        "dataset.categorical or dataset.drop, or ask for dataset.repair=missing (count as empty) or drop (leave out)"
+        f"column {values.name}: expected finite numbers, got {named}{more}; mend them, or ask for repair=missing (they "
+        "count as empty) or repair=drop (their rows are left out): dataset.repair in a run"
     )

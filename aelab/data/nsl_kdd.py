@@ -8,14 +8,14 @@ from aelab.data.table import table
 
 HOME = "https://www.unb.ca/cic/datasets/nsl.html"
 FILES = {"20percent": "KDDTrain+_20Percent.txt", "full": "KDDTrain+.txt"}
-NAMES = (
-    "duration protocol_type service flag src_bytes dst_bytes land wrong_fragment urgent hot num_failed_logins "
-    "logged_in num_compromised root_shell su_attempted num_root num_file_creations num_shells num_access_files "
-    "num_outbound_cmds is_host_login is_guest_login count srv_count serror_rate srv_serror_rate rerror_rate "
-    "srv_rerror_rate same_srv_rate diff_srv_rate srv_diff_host_rate dst_host_count dst_host_srv_count "
-    "dst_host_same_srv_rate dst_host_diff_srv_rate dst_host_same_src_port_rate dst_host_srv_diff_host_rate "
-    "dst_host_serror_rate dst_host_srv_serror_rate dst_host_rerror_rate dst_host_srv_rerror_rate label difficulty"
-).split()  # noqa: SIM905
+NAMES = """
+duration protocol_type service flag src_bytes dst_bytes land wrong_fragment urgent hot num_failed_logins
+logged_in num_compromised root_shell su_attempted num_root num_file_creations num_shells num_access_files
+num_outbound_cmds is_host_login is_guest_login count srv_count serror_rate srv_serror_rate rerror_rate
+srv_rerror_rate same_srv_rate diff_srv_rate srv_diff_host_rate dst_host_count dst_host_srv_count
+dst_host_same_srv_rate dst_host_diff_srv_rate dst_host_same_src_port_rate dst_host_srv_diff_host_rate
+dst_host_serror_rate dst_host_srv_serror_rate dst_host_rerror_rate dst_host_srv_rerror_rate label difficulty
+"""
 FAMILIES = {
     "dos": "apache2 back land mailbomb neptune pod processtable smurf teardrop udpstorm worm",
     "probe": "ipsweep mscan nmap portsweep saint satan",
@@ -49,7 +49,7 @@ def nsl_kdd(
         data_dir=data_dir,
         urls={file: [mirror.rstrip("/") + "/" + file.replace("+", "%2B")] for file, md5 in files.items() if md5},
         md5=files,
-        names=NAMES,
+        names=NAMES.split(),
         header=False,
         delimiter=",",
         missing=[],

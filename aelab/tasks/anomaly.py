@@ -76,6 +76,13 @@ class Anomaly(Task):
         parts = np.mean(parts, axis=0) if parts else np.abs(x - self.centre)
         return parts @ (self.preparation.origin[:, None] == np.arange(len(self.columns.names)))
 
+    def explained(self, model, raw, count: int) -> pd.DataFrame:
+        """score, flag and because of raw rows (n, c): the `count` columns that add most to each score."""
+        x = self.preparation(raw)
+        scores, parts = self.score(model, x), self.parts(model, x)
+        because = [explain(self.columns, row, part, count) for row, part in zip(raw, parts, strict=True)]
+        return pd.DataFrame({"score": scores, "flag": scores >= self.threshold, "because": because})
+
     def test(self, model, data, corrupt, cfg):
         """Scores, flags by the threshold, and metrics with bootstrap intervals."""
         if self.scores is None:

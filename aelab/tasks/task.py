@@ -46,11 +46,13 @@ class Task(abc.ABC):
         """The test, once: all that is reported comes from this."""
         return evaluate.evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed)
 
-    def keep(self, folder: Path) -> None:  # noqa: B027: most tasks fit nothing of their own
-        """Write what the task has fitted, for `recall`."""
+    def keep(self, folder: Path) -> None:
+        """Write what the task has fitted, for `recall`; most tasks have nothing."""
+        return
 
-    def recall(self, folder: Path) -> None:  # noqa: B027
+    def recall(self, folder: Path) -> None:
         """Take up what a finished run has fitted, so that nothing is fitted anew."""
+        return
 
     @abc.abstractmethod
     def figures(self, result: Result, data: Data, /) -> Mapping[str, object]:
