@@ -76,7 +76,11 @@ class Objective(keras.Model):
         """The weighted sum; on the way, the means that are logged."""
         batch, total = Batch(x, y), sum(self.losses)
         for name, term in self.terms.items():
-            values = sum(term(batch, outputs, self.core) for outputs in y_pred) / len(y_pred)
+            try:
+                values = sum(term(batch, outputs, self.core) for outputs in y_pred) / len(y_pred)
+            except KeyError as lacking:
+                given = ", ".join(y_pred[0])
+                raise TrainingError(f"loss={name}: the model gives no {lacking}, only {given}") from lacking
             total += self.weights_of[name] * ops.mean(values)
             if name not in self.measures:
                 self.means[name].update_state(values)

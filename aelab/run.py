@@ -33,7 +33,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
         corrupt, task = corruptions.chain(cfg.corruption), build(cfg.task)
         data = task.prepare(data, cfg)
         model = build(cfg.model, data.shape)
-        name = f"{cfg.choices.task}-{cfg.choices.model}-{data.name}"
+        name = " ".join([f"{cfg.choices.task}-{cfg.choices.model}-{data.name}", *(values(overrides) if parent else ())])
         facts = circumstances(cfg, data, model, precision)
         with tracking.start(cfg, folder, name, parent, tags(facts, reason)) as log:
             log.batch(params=parameters(cfg, data))
@@ -97,6 +97,14 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def values(overrides: list[str]) -> list[str]:
+    """The values among a job's overrides, in short, for its name: model.bottleneck=8 is bottleneck=8."""
+    pairs = (o.partition("=") for o in overrides)
+    return [
+        f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if "." in key and not key.startswith("hydra.")
+    ]
 
 
 def announce(data, reason: str | None) -> None:

@@ -9,6 +9,10 @@ from rich.table import Table
 from aelab import console, report, tracking
 
 
+COLUMN = 12
+"""Characters that a column of the table takes."""
+
+
 def sweep(configs: list, launch: Callable) -> int:
     """Run all jobs through `launch(parent_run_id)`, which returns the finished `Job`; returns the exit code."""
     cfg = configs[0]
@@ -28,7 +32,7 @@ def sweep(configs: list, launch: Callable) -> int:
 
 
 def table(results: list) -> Table:
-    """One row a job: the values that differ between jobs, and the test metrics themselves."""
+    """One row a job: the values that differ between jobs, and as many of the test metrics as there is room for."""
     settings = [dict(o.partition("=")[::2] for o in overrides) for overrides, _ in results]
     swept = [k for k in settings[0] if len({s.get(k) for s in settings}) > 1]
     names = list(
@@ -40,6 +44,7 @@ def table(results: list) -> Table:
             if k.startswith("test/") and not k.endswith(report.BESIDE)
         )
     )
+    names = names[: max(console.out.width // COLUMN - len(swept), 2)]
     grid = Table(title="test metrics by job")
     for name in (*swept, *(n.removeprefix("test/") for n in names)):
         grid.add_column(name, justify="right", overflow="fold")

@@ -4,6 +4,7 @@
 conf/, with the values that stand there: a new YAML brings its component under test.
 """
 
+import ast
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,19 +12,24 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from aelab import check, compose
+from aelab import archive, check, compose
 
 
 def listed(group, kind=None):
     """The choices of a group that name a component; of one kind of input where a kind is given."""
     found = {name: compose.target(file) for name, file in compose.choices(group, [compose.CONF]).items()}
-    return [name for name, target in found.items() if target and (kind is None or kind in check.kinds(group, target))]
+    return [
+        name
+        for name, target in found.items()
+        if target and (kind is None or kind in (check.kinds(group, target) or ()))
+    ]
 
 
 def node(group, name):
-    """The YAML of a choice: `_target_` and values."""
+    """The YAML of a choice: `_target_` and values, with the run's seed 0."""
     found = OmegaConf.to_container(OmegaConf.load(compose.CONF / group / f"{name}.yaml"))
-    return found[name] if group in check.SEVERAL else found
+    found = found[name] if group in check.SEVERAL else found
+    return {k: 0 if v == "${seed}" else v for k, v in found.items()}
 
 
 def component(group, name, **values):
@@ -36,6 +42,13 @@ def pictures(*shape, seed=0):
     """Images with dark, bright and mid-grey places, float32 in [0, 1]."""
     x = np.random.default_rng([7, seed]).random(shape, np.float32) * 1.4 - 0.2  # no corruption draws this stream
     return np.clip(x, 0, 1)
+
+
+def rows(n, d, seed=0):
+    """Prepared rows of a table, float32, whose features go together in part."""
+    rng = np.random.default_rng([8, seed])
+    x = rng.standard_normal((n, d)) + rng.standard_normal((n, 1))
+    return x.astype(np.float32)
 
 
 def frozen(x):
@@ -135,7 +148,7 @@ class ModelContract:
         model, x = component("model", choice)((28, 28, 1)), pictures(3, 28, 28, 1)
         np.testing.assert_allclose(restore(model, x)[1:2], restore(model, x[1:2]), atol=1e-5)
 
-    def test_its_kind_is_read_from_its_source(self, keras, choice):
+    def test_its_kind_is_read_from_its_source(self, choice):
         assert check.kinds("model", node("model", choice)["_target_"]) == ("image",)
 
 
@@ -181,8 +194,149 @@ class TrainedModelContract(ModelContract):
         assert not np.array_equal(one, other)
 
 
+def rebuilt(model, x, **keywords):
+    """What each member of a Keras model makes of rows: a list of dicts of NumPy arrays."""
+    outputs = model(x, **keywords)
+    members = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [{name: value.numpy() for name, value in member.items()} for member in members]
+
+
+class RowModelContract:
+    """What every Keras model that takes rows of a table promises, for few features and for more than it has units."""
+
+    SHAPES = ((3,), (150,))
+
+    @pytest.fixture(params=SHAPES, ids=str)
+    def shape(self, request):
+        return request.param
+
+    def test_gives_a_row_and_a_code(self, keras, choice, shape):
+        x = np.concatenate([rows(4, *shape), np.zeros((1, *shape)), np.full((1, *shape), -60)]).astype(np.float32)
+        (outputs,) = rebuilt(component("model", choice)(shape), frozen(x))
+        assert outputs["output"].shape == x.shape
+        assert outputs["code"].shape == (len(x), node("model", choice)["bottleneck"])
+        for value in outputs.values():
+            assert value.dtype == np.float32
+            assert np.isfinite(value).all()
+
+    def test_an_output_depends_on_its_own_row_alone(self, keras, choice, shape):
+        model, x = component("model", choice)(shape), rows(5, *shape)
+        (whole,), (alone,) = rebuilt(model, x), rebuilt(model, x[1:2])
+        for name, value in whole.items():
+            np.testing.assert_allclose(value[1:2], alone[name], atol=1e-5)
+            assert not np.array_equal(value[1], value[2])
+
+    def test_its_kind_is_read_from_its_source(self, choice):
+        assert check.kinds("model", node("model", choice)["_target_"]) == ("table",)
+
+    @pytest.mark.parametrize("members", [1, 3])
+    def test_outputs_stay_float32_under_bfloat16(self, keras, choice, members):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = component("model", choice, members=members)((7,))
+        assert {w.dtype for w in model.weights} == {"float32"}
+        assert {layer.compute_dtype for layer in model.layers if layer.weights} >= {"bfloat16"}
+        made = rebuilt(model, rows(4, 7))
+        assert {value.dtype.name for outputs in made for value in outputs.values()} == {"float32"}
+
+    @pytest.mark.parametrize("members", [1, 3])
+    def test_survives_a_file(self, keras, choice, members, tmp_path):
+        model, x = component("model", choice, members=members)((7,)), rows(4, 7)
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+        for one, other in zip(rebuilt(model, x), rebuilt(again, x), strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                np.testing.assert_allclose(other[name], value, atol=1e-6)
+
+    @pytest.mark.parametrize("members", [1, 3])
+    def test_gradient_reaches_every_weight(self, keras, choice, shape, members):
+        import tensorflow as tf
+
+        model, x = component("model", choice, members=members)(shape), rows(32, *shape)
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+            loss = sum(tf.reduce_mean(tf.square(made["output"] - x)) for made in outputs)
+        gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
+        for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+            assert gradient is not None, weight.path
+            assert np.isfinite(gradient).all(), weight.path
+            assert np.any(gradient), weight.path
+
+    def test_the_seed_fixes_its_weights_and_its_draws(self, keras, choice):
+        def made(seed):
+            keras.utils.set_random_seed(seed)
+            model = component("model", choice)((7,))
+            weights = np.concatenate([w.numpy().ravel() for w in model.weights])
+            return weights, rebuilt(model, rows(4, 7), training=True)[0]["output"]
+
+        (one, first), (two, second), (other, _) = made(1), made(1), made(2)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(one, other)
+
+    def test_members_are_networks_of_their_own(self, keras, choice):
+        x, one = rows(4, 7), component("model", choice)((7,))
+        three = component("model", choice, members=3)((7,))
+        made = rebuilt(three, x)
+        assert len(made) == 3
+        assert {frozenset(outputs) for outputs in made} == {frozenset(rebuilt(one, x)[0])}
+        assert three.count_params() == 3 * one.count_params()
+        kernels = [w.numpy() for w in three.weights if w.name == "kernel" and w.shape[0] == 7]
+        assert len(kernels) == 3
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            assert not np.array_equal(kernels[i], kernels[j])
+            assert not np.allclose(made[i]["output"], made[j]["output"])
+
+
+class DetectorContract:
+    """What every detector that scikit-learn fits promises."""
+
+    D = 10
+
+    @pytest.fixture(scope="class")
+    def x(self):
+        return frozen(rows(300, self.D))
+
+    def fitted(self, choice, x, **values):
+        model = component("model", choice, **values)(x.shape[1:])
+        model.fit(x)
+        return model
+
+    def test_far_rows_are_stranger_than_near_ones(self, choice, x):
+        model, near = self.fitted(choice, x), rows(50, self.D, seed=1)
+        far = near + 25 * np.sign(np.random.default_rng(0).standard_normal(self.D)).astype(np.float32)
+        scores = model.score(frozen(np.concatenate([near, far])))
+        assert scores.shape == (100,)
+        assert scores.dtype.kind == "f"
+        assert np.isfinite(scores).all()
+        assert scores[50:].min() > scores[:50].max()
+        assert len(np.unique(scores[:50])) > 40
+
+    def test_a_score_depends_on_its_own_row_alone(self, choice, x):
+        model, other = self.fitted(choice, x), rows(5, self.D, seed=1)
+        np.testing.assert_allclose(model.score(other)[1:2], model.score(other[1:2]), rtol=1e-6)
+
+    def test_the_same_rows_give_the_same_scores(self, choice, x):
+        one, two = self.fitted(choice, x), self.fitted(choice, x)
+        other = self.fitted(choice, rows(300, self.D, seed=2))
+        np.testing.assert_array_equal(one.score(x), two.score(x))
+        assert not np.array_equal(one.score(x), other.score(x))
+
+    def test_survives_a_file(self, choice, x, tmp_path):
+        model = self.fitted(choice, x)
+        archive.write(model, tmp_path / "model.skops")
+        again = archive.read(tmp_path / "model.skops")
+        assert type(again) is type(model)
+        for method in ("score", "predict") if hasattr(model, "predict") else ("score",):
+            np.testing.assert_array_equal(getattr(again, method)(x), getattr(model, method)(x))
+
+    def test_its_kind_is_read_from_its_source(self, choice):
+        assert check.kinds("model", node("model", choice)["_target_"]) == ("table",)
+
+
 class CorruptionContract:
-    """What every corruption promises, for grey images and for colour ones whose sides no block divides."""
+    """What every corruption of images promises, for grey images and for colour ones whose sides no block divides."""
 
     @pytest.fixture(params=[1, 3])
     def x(self, request):
@@ -218,6 +372,51 @@ class CorruptionContract:
             component("corruption", choice, level=v)(x, np.random.default_rng(0)) for v in (level / 4, level)
         )
         assert np.square(little - x).mean() < np.square(more - x).mean()
+
+
+class RowCorruptionContract:
+    """What every corruption of tables promises."""
+
+    @pytest.fixture(params=[(400, 6), (9, 40)], ids=str)
+    def x(self, request):
+        return frozen(rows(*request.param))
+
+    def test_gives_rows_of_the_same_shape_and_leaves_its_input(self, choice, x):
+        before = x.copy()
+        noisy = component("corruption", choice)(x, np.random.default_rng(0))
+        assert noisy.shape == x.shape
+        assert noisy.dtype == np.float32
+        assert np.isfinite(noisy).all()
+        np.testing.assert_array_equal(x, before)
+        assert not np.array_equal(noisy, x)
+
+    def test_the_generator_alone_decides(self, choice, x):
+        corrupt = component("corruption", choice)
+        one, two, other = (corrupt(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, other)
+
+    def test_equal_rows_get_noise_of_their_own(self, choice, x):
+        noisy = component("corruption", choice)(np.concatenate([x, x]), np.random.default_rng(0))
+        assert not np.array_equal(noisy[: len(x)], noisy[len(x) :])
+
+    def test_level_0_changes_nothing(self, choice, x):
+        same = component("corruption", choice, level=0)(x, np.random.default_rng(0))
+        np.testing.assert_array_equal(same, x)
+        assert same.dtype == np.float32
+
+    @pytest.mark.parametrize("level", [0.2, 1])
+    def test_more_level_more_damage(self, choice, x, level):
+        little, more = (
+            component("corruption", choice, level=v)(x, np.random.default_rng(0)) for v in (level / 4, level)
+        )
+        assert 0 < np.square(little - x).mean() < np.square(more - x).mean() / 2
+
+
+def reads(choice):
+    """The outputs that a loss term looks at, as its source says: {"output"}, {"mean", "log_variance"}..."""
+    found = ast.walk(check.signature(node("loss", choice)["_target_"]).node)
+    return {n.slice.value for n in found if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "outputs"}
 
 
 class ValuesContract:
@@ -275,7 +474,7 @@ class ValuesContract:
 
 
 class LossContract(ValuesContract):
-    """What every loss term on images promises."""
+    """What every loss term that compares outputs with targets promises, on images."""
 
     def values(self, choice, target, output):
         batch = SimpleNamespace(input=target, target=target)
@@ -301,6 +500,59 @@ class LossContract(ValuesContract):
                 assert np.abs(gradient[:3]).max(axis=(1, 2, 3)).min() > 0
 
 
+class CodeLossContract:
+    """What every loss term promises that looks at a code, and is least, 0, where all that it reads is 0."""
+
+    TARGET = np.ones((6, 5), np.float32)
+
+    def outputs(self, choice, scale=1.0):
+        return {name: np.float32(scale) * rows(6, 4, seed=i) for i, name in enumerate(sorted(reads(choice)))}
+
+    def get(self, choice, outputs, target=TARGET):
+        return component("loss", choice)(SimpleNamespace(input=target, target=target), outputs, None)
+
+    def test_gives_one_finite_float32_for_each_example(self, keras, choice):
+        for scale in (0, 1, 5):
+            values = np.array(self.get(choice, self.outputs(choice, scale)))
+            assert values.shape == (6,)
+            assert values.dtype == np.float32
+            assert np.isfinite(values).all()
+
+    def test_is_least_at_zero_and_grows_from_there(self, keras, choice):
+        nothing, some, more = (np.array(self.get(choice, self.outputs(choice, v))) for v in (0, 1, 2))
+        np.testing.assert_allclose(nothing, 0, atol=1e-7)
+        assert (0 < some).all()
+        assert (some < more).all()
+
+    def test_a_value_depends_on_its_example_alone(self, keras, choice):
+        outputs = self.outputs(choice)
+        whole = np.array(self.get(choice, outputs))
+        alone = self.get(choice, {name: value[1:2] for name, value in outputs.items()}, self.TARGET[1:2])
+        np.testing.assert_allclose(whole[1:2], alone, rtol=1e-5)
+        assert len(np.unique(whole)) == 6
+
+    def test_half_precision_is_raised_first(self, keras, choice):
+        half = {name: keras.ops.cast(value, "bfloat16") for name, value in self.outputs(choice).items()}
+        values = np.array(self.get(choice, half))
+        assert values.dtype == np.float32
+        full = {name: keras.ops.cast(value, "float32") for name, value in half.items()}
+        np.testing.assert_array_equal(values, self.get(choice, full))
+
+    def test_its_yaml_gives_a_weight(self, choice):
+        assert node("loss", choice)["weight"] >= 0
+
+    def test_gradient_is_finite_and_not_zero(self, keras, choice):
+        import tensorflow as tf
+
+        for scale in (0, 1):
+            variables = {name: tf.Variable(value) for name, value in self.outputs(choice, scale).items()}
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(self.get(choice, variables))
+            for name, gradient in tape.gradient(loss, variables).items():
+                assert np.isfinite(gradient).all(), name
+                assert np.any(gradient) == (scale > 0), name
+
+
 class MetricContract(ValuesContract):
     """What every metric on images promises."""
 
@@ -309,3 +561,47 @@ class MetricContract(ValuesContract):
 
     def sign(self, choice):
         return {"min": 1, "max": -1}[node("metric", choice)["goal"]]
+
+
+class ScoreMetricContract:
+    """What every metric of anomaly scores promises."""
+
+    def examples(self, seed=0):
+        """150 anomalies among 400 rows, whose scores overlap, all different."""
+        rng = np.random.default_rng([9, seed])
+        labels = rng.permutation(np.arange(400) < 150)
+        return labels, rng.standard_normal(400) + labels
+
+    def test_gives_one_number_from_0_to_1(self, choice):
+        labels, scores = self.examples()
+        metric = component("metric", choice)
+        value = metric(frozen(labels), frozen(scores))
+        assert type(value) is float  # JSON takes nothing else
+        assert 0 < value < 1
+        assert metric(labels, scores.astype(np.float32)) == pytest.approx(value, abs=1e-9)
+
+    def test_a_perfect_ranking_gives_1(self, choice):
+        labels, scores = self.examples()
+        assert component("metric", choice)(labels, scores + 100 * labels) == pytest.approx(1)
+
+    def test_more_is_better(self, choice):
+        labels, scores = self.examples()
+        metric = component("metric", choice)
+        assert node("metric", choice)["goal"] == "max"
+        assert metric(labels, scores - 1.5 * labels) < metric(labels, scores) < metric(labels, scores + 1.5 * labels)
+
+    @pytest.mark.parametrize("transform", [np.exp, np.arctan, lambda s: 3 * s - 7], ids=["exp", "arctan", "linear"])
+    def test_the_order_of_the_scores_is_all_that_counts(self, choice, transform):
+        metric = component("metric", choice)
+        for seed in range(5):
+            labels, scores = self.examples(seed)
+            assert metric(labels, transform(scores)) == metric(labels, scores)
+
+    def test_the_order_of_the_rows_does_not_count(self, choice):
+        labels, scores = self.examples()
+        order = np.random.default_rng(0).permutation(len(labels))
+        metric = component("metric", choice)
+        assert metric(labels[order], scores[order]) == pytest.approx(metric(labels, scores), abs=1e-12)
+
+    def test_its_kind_is_read_from_its_source(self, choice):
+        assert check.kinds("metric", node("metric", choice)["_target_"]) == ("table",)

@@ -1,13 +1,24 @@
 import numpy as np
 import pytest
-from contract import CorruptionContract, component, listed, node, pictures
+from contract import CorruptionContract, RowCorruptionContract, component, listed, node, pictures, rows
 
 from aelab.corruptions import chain
 
 
-@pytest.mark.parametrize("choice", [name for name in listed("corruption") if name != "none"])
+@pytest.mark.parametrize("choice", listed("corruption", kind="image"))
 class TestCorruptions(CorruptionContract):
     pass
+
+
+@pytest.mark.parametrize("choice", listed("corruption", kind="table"))
+class TestRowCorruptions(RowCorruptionContract):
+    pass
+
+
+def test_every_corruption_has_a_kind():
+    assert {"gaussian", "masking"} <= set(listed("corruption", kind="image"))
+    assert {"jitter", "swap"} <= set(listed("corruption", kind="table"))
+    assert set(listed("corruption")) == {*listed("corruption", kind="image"), *listed("corruption", kind="table")}
 
 
 def noisy(choice, grey, seed=0, **values):
@@ -71,6 +82,36 @@ def test_masking_hides_its_share_in_whole_blocks():
     blocks = n.reshape(40, 10, 5, 10, 5)
     np.testing.assert_array_equal(blocks.min(axis=(2, 4)), blocks.max(axis=(2, 4)))
     assert not noisy("masking", 0.5, level=1, block=7).any()  # also where the last block is cut off
+
+
+def test_jitter_has_the_deviation_that_was_asked_for():
+    x = 5 * rows(4000, 9)
+    noise = component("corruption", "jitter", level=0.3)(x, np.random.default_rng(0)) - x
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.02)
+    np.testing.assert_allclose(noise.std(axis=0), 0.3, rtol=0.05)
+
+
+def test_swap_takes_its_share_of_cells_from_the_same_column():
+    x = np.random.default_rng(0).permuted(np.arange(40_000, dtype=np.float32).reshape(8, -1), axis=1).T  # all different
+    swapped = component("corruption", "swap", level=0.3)(x, np.random.default_rng(0))
+    assert (swapped != x).mean() == pytest.approx(0.3, abs=0.01)
+    for before, after in zip(x.T, swapped.T, strict=True):
+        assert set(after) <= set(before)
+    np.testing.assert_allclose((swapped != x).mean(axis=0), 0.3, atol=0.03)  # each feature alike
+    together = (swapped != x).all(axis=1).mean()
+    assert together < 0.01  # features of a row are swapped each by itself
+
+
+def test_swap_at_level_1_breaks_every_row_apart():
+    x = np.arange(900, dtype=np.float32)[:, None] * np.ones(2, np.float32)  # both features tell the row
+    swapped = component("corruption", "swap", level=1)(x, np.random.default_rng(0))
+    assert (swapped[:, 0] == swapped[:, 1]).mean() < 0.02
+    assert (swapped == x).mean() < 0.02
+
+
+def test_swap_of_one_row_has_nothing_to_take():
+    x = rows(1, 6)
+    np.testing.assert_array_equal(component("corruption", "swap", level=1)(x, np.random.default_rng(0)), x)
 
 
 def test_chain_applies_its_steps_in_order():

@@ -10,6 +10,7 @@ from contract import component, listed, node, pictures
 from aelab import evaluate as module
 from aelab.evaluate import evaluate, measure
 
+IMAGE_METRICS = listed("metric", kind="image")
 METRICS = {
     "mae": {"_target_": "aelab.ops.mae", "goal": "min"},
     "psnr": {"_target_": "aelab.ops.psnr", "goal": "max", "max_value": 1.0},
@@ -94,18 +95,18 @@ def test_the_seed_fixes_the_noise_of_the_test():
 @pytest.mark.parametrize("chunk", [1, 3, 7, 8])
 def test_chunks_give_what_one_piece_gives(monkeypatch, chunk):
     targets, outputs = pictures(7, 12, 12, 1), pictures(7, 12, 12, 1, seed=1)
-    functions = {name: component("metric", name) for name in listed("metric")}
+    functions = {name: component("metric", name) for name in IMAGE_METRICS}
     whole = measure(functions, targets, outputs)
     monkeypatch.setattr(module, "CHUNK", chunk)
     cut = measure(functions, targets, outputs)
-    assert cut.keys() == whole.keys() == set(listed("metric"))
+    assert cut.keys() == whole.keys() == set(IMAGE_METRICS)
     for name, values in whole.items():
         assert values.shape == (7,)
         np.testing.assert_allclose(cut[name], values, rtol=1e-5, atol=1e-6)
 
 
-def test_all_metrics_of_conf_are_measured():
-    metrics = {name: node("metric", name) for name in listed("metric")}
+def test_all_metrics_of_images_are_measured():
+    metrics = {name: node("metric", name) for name in IMAGE_METRICS}
     split = SimpleNamespace(x=pictures(3, 12, 12, 1), y=None)
     result = evaluate(Restore(), np.asarray, split, component("corruption", "gaussian"), metrics, 0)
     assert {f"test/{name}{end}" for name in metrics for end in ("", "_input", "_gain")} == result.metrics.keys()

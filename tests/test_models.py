@@ -3,7 +3,17 @@ import ast
 import keras
 import numpy as np
 import pytest
-from contract import ModelContract, TrainedModelContract, component, listed, node, pictures
+from contract import (
+    ModelContract,
+    RowModelContract,
+    TrainedModelContract,
+    component,
+    listed,
+    node,
+    pictures,
+    rebuilt,
+    rows,
+)
 from keras import layers
 from scipy.ndimage import median_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
@@ -20,10 +30,16 @@ def is_trained(choice):
 IMAGE_MODELS = listed("model", kind="image")
 TRAINED = [name for name in IMAGE_MODELS if is_trained(name)]
 FILTERS = [name for name in IMAGE_MODELS if not is_trained(name)]
+DENSE = [name for name in listed("model", kind="table") if is_trained(name)]
 
 
 @pytest.mark.parametrize("choice", TRAINED)
 class TestTrainedModels(TrainedModelContract):
+    pass
+
+
+@pytest.mark.parametrize("choice", DENSE)
+class TestRowModels(RowModelContract):
     pass
 
 
@@ -33,9 +49,11 @@ class TestFilters(ModelContract):
         assert not isinstance(component("model", choice)((8, 8, 1)), keras.Model)
 
 
-def test_both_sorts_of_models_are_there():
+def test_all_sorts_of_models_are_there():
     assert {"unet_mini", "conv_ae"} <= set(TRAINED)
     assert {"median", "tv"} <= set(FILTERS)
+    assert {"dense_ae", "vae"} <= set(DENSE)
+    assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table")}
 
 
 def test_conv_ae_spatial_by_hand():
@@ -86,6 +104,91 @@ def test_unet_mini_halves_as_often_as_its_depth(depth):
     sides = {layer.output.shape[1:3] for layer in model.layers if layer.weights}
     assert min(sides) == (32 // 2**depth, 16 // 2**depth)
     assert max(layer.output.shape[-1] for layer in model.layers) == width * 2 ** (depth - 1)
+
+
+def test_dense_ae_by_hand():
+    model = component("model", "dense_ae", hidden=[20, 10], bottleneck=4)((7,))
+    encoder, decoder = (7 * 20 + 20) + (20 * 10 + 10) + (10 * 4 + 4), (4 * 10 + 10) + (10 * 20 + 20) + (20 * 7 + 7)
+    assert model.count_params() == encoder + decoder
+    no_hidden = component("model", "dense_ae", hidden=[], bottleneck=4)((7,))
+    assert no_hidden.count_params() == (7 * 4 + 4) + (4 * 7 + 7)
+
+
+def test_vae_by_hand():
+    model = component("model", "vae", hidden=[20], bottleneck=4)((7,))
+    assert model.count_params() == (7 * 20 + 20) + 2 * (20 * 4 + 4) + (4 * 20 + 20) + (20 * 7 + 7)
+
+
+@pytest.mark.parametrize("choice", DENSE)
+def test_rows_have_nothing_but_their_code(choice):
+    """What is rebuilt is a function of the code: equal codes, equal outputs."""
+    model, x = component("model", choice, bottleneck=1)((7,)), rows(2, 7)
+    assert not np.array_equal(*rebuilt(model, x)[0]["output"])
+    heads = [layer for layer in model.layers if isinstance(layer, layers.Dense) and layer.units == 1]
+    for head in heads:
+        kernel, bias = head.get_weights()
+        head.set_weights([kernel * 0, bias + 1])
+    (outputs,) = rebuilt(model, x)
+    np.testing.assert_array_equal(*outputs["code"])
+    np.testing.assert_array_equal(*outputs["output"])
+    outside = rebuilt(model, 1e3 * x, training=False)[0]["output"]
+    np.testing.assert_array_equal(*outside)
+
+
+@pytest.mark.parametrize("choice", DENSE)
+def test_outputs_of_rows_are_not_bounded(choice):
+    """A feature may have any value: the last layer is linear."""
+    model = component("model", choice)((7,))
+    last = [layer for layer in model.layers if isinstance(layer, layers.Dense) and layer.units == 7][-1]
+    kernel, bias = last.get_weights()
+    for value in (-40.0, 40.0):
+        last.set_weights([kernel * 0, bias * 0 + value])
+        np.testing.assert_array_equal(rebuilt(model, rows(2, 7))[0]["output"], np.full((2, 7), value))
+
+
+@pytest.mark.parametrize("choice", DENSE)
+def test_penalties_are_losses_of_the_hidden_layers(choice):
+    values = {"hidden": [5], "bottleneck": 2}
+    free, l1, l2 = (component("model", choice, **values, **v)((7,)) for v in ({}, {"l1": 0.5}, {"l2": 0.25}))
+    assert free.losses == []
+    for model, cost in ((l1, lambda w: 0.5 * np.abs(w).sum()), (l2, lambda w: 0.25 * np.square(w).sum())):
+        kernels = [w.numpy() for w in model.weights if w.shape in ((7, 5), (2, 5))]
+        assert len(kernels) == 2  # of the one hidden layer on either side
+        assert float(sum(model.losses)) == pytest.approx(sum(cost(w) for w in kernels), rel=1e-5)
+
+
+@pytest.mark.parametrize("choice", DENSE)
+def test_dropout_acts_in_training_alone(choice):
+    keras.utils.set_random_seed(0)
+    model, x = component("model", choice, dropout=0.5)((7,)), rows(4, 7)
+    one, two = (rebuilt(model, x, training=False)[0]["output"] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    noisy = [rebuilt(model, x, training=True)[0]["code"] for _ in range(2)]
+    assert not np.array_equal(*noisy)
+    plain = component("model", choice)((7,))
+    np.testing.assert_array_equal(*(rebuilt(plain, x, training=True)[0]["code"] for _ in range(2)))
+
+
+def test_draws_have_the_mean_and_variance_they_are_told():
+    from aelab.models.dense import Draw
+
+    keras.utils.set_random_seed(0)
+    mean, log_variance = (np.tile(v, (20_000, 1)).astype(np.float32) for v in ([2.0, -1.0], np.log([0.25, 4.0])))
+    draw = Draw()
+    np.testing.assert_array_equal(draw(mean, log_variance), mean)
+    got = draw(mean, log_variance, training=True).numpy()
+    np.testing.assert_allclose(got.mean(0), [2, -1], atol=0.06)
+    np.testing.assert_allclose(got.std(0), [0.5, 2], rtol=0.03)
+    assert not np.array_equal(got, draw(mean, log_variance, training=True))
+
+
+def test_log_variance_is_bounded():
+    """exp of it must stay a number, however far a row lies outside."""
+    x = 1e6 * rows(50, 7)
+    (outputs,) = rebuilt(component("model", "vae")((7,)), x)
+    assert outputs["log_variance"].min() >= -12
+    assert outputs["log_variance"].max() <= 6
+    np.testing.assert_array_equal(outputs["code"], outputs["mean"])
 
 
 X = pictures(2, 20, 17, 3)

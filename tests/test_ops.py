@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract import LossContract, MetricContract, listed, pictures
+from contract import CodeLossContract, LossContract, MetricContract, component, listed, pictures, reads, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
@@ -16,14 +16,29 @@ OUTPUT = np.array([[0, 0.25, 0.5, 0.5], [0.3, 0.3, 0.3, 0.3]], np.float32).resha
 SSIM = {"max_value": 1.0, "window": 11, "sigma": 1.5}
 
 
-@pytest.mark.parametrize("choice", listed("loss"))
+COMPARING = [name for name in listed("loss") if reads(name) == {"output"}]
+CODE = [name for name in listed("loss") if "output" not in reads(name)]
+
+
+@pytest.mark.parametrize("choice", COMPARING)
 class TestLosses(LossContract):
     pass
 
 
-@pytest.mark.parametrize("choice", listed("metric"))
+@pytest.mark.parametrize("choice", CODE)
+class TestCodeLosses(CodeLossContract):
+    pass
+
+
+@pytest.mark.parametrize("choice", listed("metric", kind="image"))
 class TestMetrics(MetricContract):
     pass
+
+
+def test_every_loss_and_metric_is_under_a_contract():
+    assert sorted(COMPARING + CODE) == listed("loss")
+    assert {"kl", "sparsity"} <= set(CODE)
+    assert sorted(listed("metric", kind="image") + listed("metric", kind="table")) == listed("metric")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +75,46 @@ def test_log_mse_is_the_psnr_on_another_scale():
     batch = type("Batch", (), {"target": TARGET})
     expected = -np.log(10) / 10 * np.array(ops.psnr(TARGET, OUTPUT, max_value=1.0))
     np.testing.assert_allclose(losses.log_mse(batch, {"output": OUTPUT}, None), expected, rtol=1e-6)
+
+
+def of_codes(choice, target, outputs, **values):
+    batch = type("Batch", (), {"target": np.asarray(target, np.float32)})
+    outputs = {name: np.asarray(value, np.float32) for name, value in outputs.items()}
+    return np.array(component("loss", choice, **values)(batch, outputs, None))
+
+
+def test_kl_by_hand():
+    """KL(N(m, s^2) || N(0, 1)) = (m^2 + s^2 - ln s^2 - 1) / 2: 2 nats at m = 2, and 0 at the prior itself."""
+    outputs = {"mean": [[2, 0], [0, 1], [0, 0]], "log_variance": [[0, 0], [np.log(4), 0], [0, 0]]}
+    wide = (4 - np.log(4) - 1) / 2
+    expected = np.array([2, wide + 0.5, 0])
+    np.testing.assert_allclose(of_codes("kl", np.ones((3, 5)), outputs), expected / 5, atol=1e-6)  # 5 features
+    np.testing.assert_allclose(of_codes("kl", np.ones((3, 2, 3, 1)), outputs), expected / 6, atol=1e-6)
+    free = of_codes("kl", np.ones((3, 5)), outputs, free_bits=0.7)
+    np.testing.assert_allclose(free, np.array([2 + 0.7, wide + 0.7, 1.4]) / 5, atol=1e-6)
+
+
+def test_kl_is_what_draws_tell():
+    """The mean of ln q(z) - ln p(z) over draws z of q."""
+    rng = np.random.default_rng(0)
+    mean, log_variance = np.array([[0.7, -1.2]]), np.array([[0.5, -1.0]])
+    z = mean + np.exp(log_variance / 2) * rng.standard_normal((200_000, 2))
+    ratio = (z**2 - (z - mean) ** 2 / np.exp(log_variance) - log_variance).sum(axis=1) / 2
+    got = of_codes("kl", np.ones((1, 1)), {"mean": mean, "log_variance": log_variance})
+    assert got[0] == pytest.approx(ratio.mean(), rel=0.01)
+
+
+def test_sparsity_by_hand():
+    got = of_codes("sparsity", np.ones((2, 9)), {"code": [[1, -2, 0, 5], [0, 0, 0, 0.5]]})
+    np.testing.assert_allclose(got, [2, 0.125])
+
+
+@pytest.mark.parametrize("choice", ["mse", "mae", "charbonnier", "log_mse"])
+def test_a_row_of_a_table_is_an_image_of_one_row(choice):
+    """Losses of images that hold for tables too."""
+    x, y = rows(4, 6), rows(4, 6, seed=1)
+    as_image = of_codes(choice, x.reshape(4, 2, 3, 1), {"output": y.reshape(4, 2, 3, 1)})
+    np.testing.assert_allclose(of_codes(choice, x, {"output": y}), as_image, rtol=1e-6)
 
 
 def test_psnr_of_identical_images_is_100():

@@ -64,13 +64,13 @@ class Draw(layers.Layer):
 
     def __init__(self, **keywords):
         super().__init__(**keywords)
-        self.seed = keras.random.SeedGenerator(keras.random.make_default_seed())
+        self.seed = keras.random.SeedGenerator()
 
     def call(self, mean, log_variance, training=False):
         """z (b, k) of mean and log_variance (b, k)."""
         if not training:
             return mean
-        return mean + ops.exp(0.5 * log_variance) * keras.random.normal(ops.shape(mean), mean.dtype, seed=self.seed)
+        return mean + ops.exp(0.5 * log_variance) * keras.random.normal(ops.shape(mean), seed=self.seed)
 
 
 def vae(
@@ -87,7 +87,7 @@ def vae(
 ) -> keras.Model:
     """A variational autoencoder of dense layers: the code is a distribution, "mean" and "log_variance" (b, k).
 
-    To be trained with loss=[mse,kl]; kl's weight is the beta of a beta-VAE. Kingma and Welling, arXiv:1312.6114.
+    Trained with the term kl, whose weight is the beta of a beta-VAE. Kingma and Welling, arXiv:1312.6114.
     """
     knobs = {"activation": activation, "dropout": dropout, "l1": l1, "l2": l2}
 

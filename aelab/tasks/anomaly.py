@@ -80,8 +80,8 @@ class Anomaly(Task):
         """score, flag and because of raw rows (n, c): the `count` columns that add most to each score."""
         x = self.preparation(raw)
         scores, parts = self.score(model, x), self.parts(model, x)
-        because = [explain(self.columns, row, part, count) for row, part in zip(raw, parts, strict=True)]
-        return pd.DataFrame({"score": scores, "flag": scores >= self.threshold, "because": because})
+        flags, reasons = scores >= self.threshold, because(self.columns, raw, parts, count)
+        return pd.DataFrame({"score": scores, "flag": flags, "because": reasons})
 
     def test(self, model, data, corrupt, cfg):
         """Scores, flags by the threshold, and metrics with bootstrap intervals."""
@@ -151,28 +151,26 @@ class Anomaly(Task):
     def tables(self, result, data, /):
         """The strangest rows with what made them so, and the families of anomalies where there are several."""
         top = result.examples.nlargest(self.strangest, "score")
-        rows = top.assign(
-            label=[data.label_names[i] for i in top["label"]], because=self.reasons(top.index, self.raw.x)
-        )
+        named = [data.label_names[label] for label in top["label"]]
+        rows = top.assign(label=named, because=because(self.columns, self.raw.x[top.index], self.shares[top.index], 3))
         found = {"strangest rows of the test": rows.rename_axis("row")}
         if len(data.label_names) > 2:
             found["by family"] = families(result.examples, data.label_names)
         return found
 
-    def reasons(self, index, raw, count: int = 3) -> list[str]:
-        """The columns that add most to the score of each row, with their values and shares."""
-        return [explain(self.columns, raw[i], self.shares[i], count) for i in index]
-
 
 KEPT = ("preparation", "columns", "scores", "threshold", "centre")
 
 
-def explain(columns, row: np.ndarray, parts: np.ndarray, count: int) -> str:
-    """The columns that add most to a row's score: "V14 = -5.2 (31 %), ..."."""
-    total = max(np.abs(parts).sum(), 1e-12)
-    return ", ".join(
-        f"{columns.names[j]} = {columns.value(j, row[j])} ({parts[j] / total:.0%})" for j in np.argsort(-parts)[:count]
-    )
+def because(columns, raw: np.ndarray, parts: np.ndarray, count: int) -> list[str]:
+    """The columns that add most to the score of each row (n, c), with value and share: "V14 = -5.2 (31%), ..."."""
+    top = np.argsort(-parts, axis=1)[:, :count]
+    shares = np.take_along_axis(parts, top, axis=1) / np.maximum(np.abs(parts).sum(axis=1, keepdims=True), 1e-12)
+    values = np.take_along_axis(raw, top, axis=1)
+    return [
+        ", ".join(f"{columns.names[j]} = {columns.value(j, v)} ({s:.0%})" for j, v, s in zip(*row, strict=True))
+        for row in zip(top, values, shares, strict=True)
+    ]
 
 
 def families(examples: pd.DataFrame, names) -> pd.DataFrame:
