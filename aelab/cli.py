@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from aelab import check, compose, console, past
+from aelab import check, commands, compose, console
 from aelab.config import AelabError, ConfigError
 
 USER_ERRORS = (AelabError, OSError)
@@ -112,19 +112,13 @@ def train(argv: list[str]) -> int:
     with compose.session():
         jobs = compose.jobs(overrides, dirs) if multirun else [overrides]
         configs = [compose.compose(job, dirs) for job in jobs]
-    trust(configs[0].allow)
+    commands.trust(configs[0].allow)
     writable(Path(configs[0].output_dir))
     from aelab import tracking
 
     tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # a store that is not there shows at once
     argv = [*compose.search_path(dirs), *(compose.written_out(overrides, dirs) if multirun else overrides)]
     return sweep(configs, argv, dirs) if multirun else hydra(argv, Job(dirs))
-
-
-def trust(packages: list[str]) -> None:
-    """Make packages of the working folder importable once the user has named them."""
-    if packages:
-        sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
 
 
 def writable(folder: Path) -> None:
@@ -215,69 +209,8 @@ def sweep(configs: list, argv: list[str], dirs: list[Path]) -> int:
     return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, len(configs)), hydra(["-m", *argv], job))[0])
 
 
-def options(argv: list[str], known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A command's own key=value words, and the rest."""
-    own, rest = {}, []
-    for word in argv:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"{word}: expected key=value; this command takes {', '.join(known)}")
-        if key in known:
-            own[key] = value
-        else:
-            rest.append(word)
-    for key, help_ in known.items():
-        if key not in own and not help_.startswith("["):
-            raise ConfigError(f"{key}: missing; give it as {key}={help_}")
-    return own, rest
-
-
-def _stored(argv: list[str], **more: str):
-    known = {"run": "DIR_OR_ID", **more, "allow": "[PACKAGES]", "output_dir": "[outputs]"}
-    own, rest = options(argv, known)
-    for name in ("input",):
-        if name in own and not Path(own[name]).exists():
-            raise ConfigError(f"{name}={own[name]}: no such file")
-    allow = [p for p in own.get("allow", "").strip("[]").split(",") if p]
-    trust(allow)
-    folder = past.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
-    return own, rest, folder, past.config(folder, rest, allow)
-
-
-def _call(name: str, folder: Path, *args) -> int:
-    """A function of `stored`, whose imports take seconds and whose native noise goes to the run's log."""
-    with console.native_noise_to(folder / "run.log"):
-        with console.leaving_at_once():
-            from aelab import stored
-        getattr(stored, name)(folder, *args)
-    return 0
-
-
-def _evaluate(argv: list[str]) -> int:
-    _, rest, folder, cfg = _stored(argv)
-    return _call("evaluate_run", folder, cfg, rest)
-
-
-def _predict(argv: list[str]) -> int:
-    own, _, folder, cfg = _stored(argv, input="FILE", output="FILE")
-    return _call("predict", folder, cfg, Path(own["input"]), Path(own["output"]))
-
-
-def _score(argv: list[str]) -> int:
-    more = {"input": "FILE", "output": "FILE.csv", "rows": "[50000]", "repair": "[missing or drop]"}
-    own, _, folder, cfg = _stored(argv, **more)
-    if "table" not in (check.kinds("task", cfg.task._target_) or ()):
-        raise ConfigError(f"run={own['run']}: is of task={cfg.choices.task}, which gives no scores")
-    rows, repair = own.get("rows", "50000"), own.get("repair")
-    if not rows.isdecimal() or not int(rows):
-        raise ConfigError(f"rows={rows}: expected how many rows to score at a time")
-    if repair not in (None, "missing", "drop"):
-        raise ConfigError(f"repair={repair}: expected missing (count bad cells as empty) or drop (leave rows out)")
-    return _call("score", folder, cfg, Path(own["input"]), Path(own["output"]), int(rows), repair)
-
-
 def _rerun(argv: list[str]) -> int:
-    own, rest, _, cfg = _stored(argv)
+    own, rest, _, cfg = commands.stored(argv)
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     name = f"{stamp}-{cfg.choices.task}-{cfg.choices.model}-{compose.signature(cfg)}"
     folder = (Path(cfg.output_dir) / "runs" / name).resolve()
@@ -288,7 +221,7 @@ def _rerun(argv: list[str]) -> int:
 
 
 def _ui(argv: list[str]) -> int:
-    own, rest = options(argv, {"port": "[5000]", "host": "[127.0.0.1]", "output_dir": "[outputs]"})
+    own, rest = commands.options(argv, {"port": "[5000]", "host": "[127.0.0.1]", "output_dir": "[outputs]"})
     if rest:
         raise ConfigError(check.unknown(rest[0], rest[0].partition("=")[0], ["port", "host", "output_dir"]))
     from aelab.services import ui
@@ -306,7 +239,12 @@ def _doctor(argv: list[str]) -> int:
         return doctor(cfg)
 
 
-COMMANDS = {"evaluate": _evaluate, "predict": _predict, "score": _score, "rerun": _rerun, "ui": _ui, "doctor": _doctor}
+COMMANDS = {
+    **{f.__name__: f for f in (commands.evaluate, commands.predict, commands.score)},
+    "rerun": _rerun,
+    "ui": _ui,
+    "doctor": _doctor,
+}
 
 if __name__ == "__main__":
     main()

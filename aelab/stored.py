@@ -5,14 +5,15 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from aelab import archive, backend, compose, console, corruptions, report
 from aelab.compose import build
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.columns import encode
+from aelab.data.frames import read_frame
 from aelab.data.load import load
-from aelab.data.table import read_frame
 from aelab.run import announce, dataset_choice
 
 
@@ -20,6 +21,7 @@ def model_of(cfg: DictConfig, folder: Path, shape):
     """The trained model of a run folder."""
     file = folder / "model.keras"
     if file.exists():
+        get_method(cfg.model._target_)  # its module may have layers of its own, which Keras must know
         return keras.saving.load_model(file, compile=False)
     if (folder / "model.skops").exists():
         return archive.read(folder / "model.skops")

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from aelab import console, report, tracking
 
-
 COLUMN = 12
 """Characters that a column of the table takes."""
 

@@ -50,6 +50,8 @@ def mine(tmp_path, monkeypatch):
 
 
 MODELS = ", ".join(compose.choices("model", [compose.CONF]))
+IMAGE_MODELS, ROW_MODELS = (", ".join(compose.fitting("model", (kind,), [compose.CONF])) for kind in ("image", "table"))
+DATASETS = ", ".join(compose.choices("dataset", [compose.CONF]))
 LOSSES = ", ".join(compose.choices("loss", [compose.CONF]))
 RATE = "optimizer.learning_rate={_target_:keras.optimizers.schedules.CosineDecay,initial_learning_rate:0.1"
 TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packages that you trust; if you trust this"
@@ -75,10 +77,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         ("model=unet_mny", f"model=unet_mny: no such model; there are: {MODELS}"),
         ("loss=[mse,huber]", f"loss=huber: no such loss; there are: {LOSSES}"),
         ("debug=slow", "debug=slow: no such debug; there are: fast, overfit, profile"),
-        (
-            "dataset.fallback=mnist",
-            "dataset.fallback=mnist: no such dataset; there are: digits, fashion_mnist, images, npz",
-        ),
+        ("dataset.fallback=mnist", f"dataset.fallback=mnist: no such dataset; there are: {DATASETS}"),
         ("model=3", "model=3: expected the name of a choice"),
         ("model=null seed=1", "model=null: expected the name of a choice"),
         # a wrong type or a value out of range
@@ -143,6 +142,67 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         ),
         ("model._target_=3", "model._target_: expected a text, got 3"),
         ("allow=[math] model._target_=math.sqrt", "model._target_: there is no function or class math.sqrt"),
+        # components for another kind of data
+        (
+            "model=dense_ae",
+            f"model=dense_ae: is for table data, but task=denoise takes image; models that fit: {IMAGE_MODELS}",
+        ),
+        (
+            "task=anomaly model=unet_mini",
+            f"model=unet_mini: is for image data, but task=anomaly takes table; models that fit: {ROW_MODELS}",
+        ),
+        (
+            "dataset=breast_cancer",
+            "dataset=breast_cancer: is for table data, but task=denoise takes image; "
+            "datasets that fit: digits, fashion_mnist, images, npz",
+        ),
+        (
+            "task=anomaly dataset=digits",
+            "dataset=digits: is for image data, but task=anomaly takes table; "
+            "datasets that fit: arrhythmia, breast_cancer, creditcard, csv, nsl_kdd, unsw_nb15",
+        ),
+        (
+            "corruption=[gaussian,swap]",
+            "corruption=swap: is for table data, but task=denoise takes image; "
+            "corruptions that fit: gaussian, masking, poisson, salt_pepper, speckle",
+        ),
+        (
+            "task=anomaly corruption=gaussian",
+            "corruption=gaussian: is for image data, but task=anomaly takes table; corruptions that fit: jitter, swap",
+        ),
+        (
+            "metric=[psnr,roc_auc]",
+            "metric=roc_auc: is for table data, but task=denoise takes image; metrics that fit: mae, mse, psnr, ssim",
+        ),
+        (
+            "task=anomaly metric=[pr_auc,mse]",
+            "metric=mse: is for image data, but task=anomaly takes table; "
+            "metrics that fit: pr_auc, precision_at, recall_at, roc_auc",
+        ),
+        # groups that some tasks need, and others do not take
+        (
+            "task=anomaly score=null",
+            "score=null: task=anomaly needs one; there are: elbo, mae, mahalanobis, max, mse, scaled",
+        ),
+        (
+            "task=anomaly preparation=null",
+            "preparation=null: task=anomaly needs one; there are: minmax, quantile, robust, standard",
+        ),
+        (
+            "task=anomaly threshold=null",
+            "threshold=null: task=anomaly needs one; there are: best_f1, false_positive_rate, quantile",
+        ),
+        ("score=mse", "score=mse: task=denoise takes none; give score=null"),
+        ("preparation=robust", "preparation=robust: task=denoise takes none; give preparation=null"),
+        ("threshold=best_f1", "threshold=best_f1: task=denoise takes none; give threshold=null"),
+        ("task=anomaly score.zzz=1", "score.zzz: unknown; there are: none"),
+        ("task=anomaly score=scaled score.floor=-1", "score.floor: expected a number at least 0, got -1"),
+        ("task=anomaly threshold=quantile threshold.share=2", "threshold.share: expected a number from 0 to 1, got 2"),
+        (
+            "task=anomaly preparation.log=some",
+            "preparation.log: expected one of auto or a list: each a text or null, got 'some'",
+        ),
+        ("task=anomaly model.members=0", "model.members: expected a whole number at least 1, got 0"),
         # optimizers and schedules of Keras
         (
             "optimizer.clipnorm=1",
@@ -167,7 +227,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         # the command line itself
         (
             "unet_mini",
-            "unet_mini: expected key=value or one of: evaluate, predict, rerun, ui, doctor, help; see aelab --help",
+            "unet_mini: expected key=value or one of: evaluate, predict, score, rerun, ui, doctor, help; see aelab --help",
         ),
         ("--epochs=3", "--epochs=3: no such option; there are: -m, --cfg job, --config-dir DIR, --help"),
         ("model.width={a", "model.width={a: not understood; write key=value, and quote what a shell would change"),
@@ -203,6 +263,15 @@ def test_error(command, expected):
         "loss=mse",
         "data_dir=/tmp",
         "model._target_=aelab.models.unet.unet_mini",
+        "task=anomaly",
+        "task=anomaly model=lof dataset=breast_cancer score=mse preparation=robust threshold=quantile",
+        "task=anomaly model=vae score=elbo",
+        "task=anomaly corruption=[jitter,swap] corruption.level=0.1",
+        "task=anomaly corruption=none",
+        "task=anomaly preparation.log=[Amount]",
+        "task=anomaly preparation.log=auto preparation.clip=5",
+        "task=anomaly dataset=csv path=a.csv label=class positive=[1,x]",
+        "score=null preparation=null threshold=null",
     ],
 )
 def test_no_error(command):
@@ -257,7 +326,7 @@ def test_what_does_not_fit_the_task_is_refused(mine, monkeypatch):
     mine("task/listen", "_target_: mine_py.Listen", "seconds: 3")
     mine("model/wave", "_target_: mine_py.wave", "width: 3")
     assert line("model=wave", "allow=[mine_py]") == (
-        f"model=wave: is for sound data, but task=denoise takes image; models that fit: {MODELS}"
+        f"model=wave: is for sound data, but task=denoise takes image; models that fit: {IMAGE_MODELS}"
     )
     assert line("task=listen", "model=wave", "allow=[mine_py]") == (
         "dataset=fashion_mnist: is for image data, but task=listen takes sound; datasets that fit: none"
@@ -273,6 +342,42 @@ def test_a_second_folder(mine, tmp_path, monkeypatch):
     (cfg,) = composed("model=net", "--config-dir", "../conf")
     assert cfg.model.bottleneck == 3
     assert line("--config-dir=nowhere") == f"--config-dir {elsewhere}/nowhere: no such folder"
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "kind"),
+    [
+        ("task", "denoise", "image"),
+        ("task", "anomaly", "table"),
+        ("dataset", "digits", "image"),
+        ("dataset", "nsl_kdd", "table"),
+        ("dataset", "creditcard", "table"),
+        ("corruption", "masking", "image"),
+        ("corruption", "swap", "table"),
+        ("model", "median", "image"),
+        ("model", "vae", "table"),
+        ("model", "pca", "table"),
+        ("metric", "ssim", "image"),
+        ("metric", "roc_auc", "table"),
+        ("preparation", "robust", "table"),
+        ("score", "elbo", "table"),
+        ("threshold", "quantile", "table"),
+    ],
+)
+def test_kinds_are_read_from_annotations(group, name, kind):
+    assert check.kinds(group, compose.target(compose.choices(group, [compose.CONF])[name])) == (kind,)
+
+
+@pytest.mark.parametrize("group", [g for g in (*check.ONE, *check.SEVERAL, *check.NEEDED)])
+def test_every_component_is_for_one_kind_or_for_any(group):
+    """Losses, optimizers and schedules are for any."""
+    known = compose.choices(group, [compose.CONF])
+    targets = {name: target for name, file in known.items() if (target := compose.target(file))}
+    of_kind = [compose.fitting(group, (kind,), [compose.CONF]) for kind in ("image", "table")]
+    if group in ("loss", "optimizer", "schedule"):
+        assert of_kind == [[], []]
+    else:
+        assert sorted(sum(of_kind, [])) == sorted(targets)
 
 
 # ---- types

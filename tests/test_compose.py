@@ -71,6 +71,28 @@ def test_debug_overlays_change_a_run_and_keep_its_choices(name):
     assert (cfg.model, cfg.dataset._target_) == (plain.model, plain.dataset._target_)
 
 
+def test_a_task_chooses_the_other_groups_and_what_is_typed_beats_it():
+    cfg = config("task=anomaly")
+    assert (cfg.choices.dataset, cfg.choices.model, cfg.choices.score) == ("creditcard", "dense_ae", "mae")
+    assert (cfg.choices.corruption, cfg.fit.batch_size, cfg.fit.precision) == ("", 256, "float32")
+    assert cfg.preparation._target_ == "aelab.preparation.quantile"
+    typed = config("score=max", "model=knn", "fit.epochs=2", "preparation=robust", "task=anomaly", "metric=[roc_auc]")
+    assert (typed.choices.score, typed.choices.model, typed.fit.epochs) == ("max", "knn", 2)
+    assert (typed.choices.preparation, list(typed.metric)) == ("robust", ["roc_auc"])
+    assert config().choices.get("score") in (None, "null")
+    assert config().score is None
+
+
+def test_a_vae_brings_its_loss_along():
+    assert "kl" in config("task=anomaly", "model=vae").loss
+    assert "kl" not in config("task=anomaly").loss
+    assert list(config("task=anomaly", "model=vae", "loss=[mse,kl]").loss) == ["mse", "kl"]
+
+
+def test_detectors_take_the_seed_of_the_run():
+    assert config("task=anomaly", "model=isolation_forest", "seed=7").model.seed == 7
+
+
 def test_what_is_typed_beats_an_overlay():
     assert config("debug=fast", "fit.epochs=7").fit.epochs == 7
 
@@ -82,9 +104,11 @@ def test_experiments_compose(name):
 
 @pytest.mark.parametrize("group", compose.groups([CONF]))
 def test_every_choice_composes(group):
+    tables = compose.fitting(group, ("table",), [CONF])
     for name in compose.choices(group, [CONF]):
-        more = ["path=a"] if name in ("npz", "images") else []
-        assert config(f"{group}={name}", *more).choices[group] in (name, "")
+        task = ["task=anomaly"] if name in tables and group != "task" else []
+        more = {"csv": ["path=a", "label=b", "positive=c"], "npz": ["path=a"], "images": ["path=a"]}.get(name, [])
+        assert name in (config(*task, f"{group}={name}", *more).choices[group] or name).split("+")
 
 
 def test_a_users_experiment_and_its_precedence(tmp_path, monkeypatch):
@@ -205,6 +229,13 @@ def test_signature_ignores_where_things_are(override):
 )
 def test_signature_changes_with_the_result(override):
     assert signature(config(override)) != of_the_defaults()
+
+
+@pytest.mark.parametrize(
+    "override", ["score=mse", "preparation=robust", "preparation.clip=3", "threshold=quantile", "model.members=3"]
+)
+def test_signature_sees_how_anomalies_are_scored(override):
+    assert signature(config("task=anomaly", override)) != signature(config("task=anomaly"))
 
 
 def test_signature_sees_the_order_of_corruptions():

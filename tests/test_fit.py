@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from contract import component
+from contract import component, rebuilt, rows
 from keras import layers, ops
 from omegaconf import OmegaConf
 
 from aelab import backend
-from aelab.fit import Batches, Objective, TrainingError, fit, stream
+from aelab.fit import Batches, Objective, Record, TrainingError, fit, stream
 
 MSE = {"_target_": "aelab.losses.mse", "weight": 1.0}
 MAE = {"_target_": "aelab.losses.mae", "weight": 0.5}
@@ -24,10 +24,24 @@ X = RNG.random((20, 4, 4, 1), np.float32)
 
 
 class Restore:
-    """The least that `fit` wants of a task: pairs."""
+    """The least that `fit` wants of a task."""
+
+    by_example = True
 
     def pairs(self, corrupt, /):
         return lambda x, rng: (corrupt(x, rng), x)
+
+    def held_out(self, validation):
+        return validation
+
+
+class Search(Restore):
+    """A task whose metrics are not of single examples, and that holds out normal rows alone."""
+
+    by_example = False
+
+    def held_out(self, validation):
+        return SimpleNamespace(x=validation.x[validation.y == 0])
 
 
 def half(x, rng):
@@ -43,10 +57,14 @@ class Log:
     """A tracker that remembers."""
 
     def __init__(self):
-        self.epochs = {}
+        self.writes = []
 
-    def metrics(self, values, step):
-        self.epochs[step] = values
+    def epochs(self, rows):
+        self.writes.append([dict(row) for row in rows])
+
+    @property
+    def rows(self):
+        return [row for written in self.writes for row in written]
 
 
 def linear(start=1.0):
@@ -74,10 +92,10 @@ def config(**settings):
     )
 
 
-def train(folder, model, *, corrupt=half, optimizer=None, log=None, rows=X, **settings):
-    data = SimpleNamespace(train=SimpleNamespace(x=rows), validation=SimpleNamespace(x=X[:5]))
+def train(folder, model, *, task=None, corrupt=half, optimizer=None, log=None, rows=X, held=None, **settings):
+    data = SimpleNamespace(train=SimpleNamespace(x=rows), validation=held or SimpleNamespace(x=X[:5]))
     made = optimizer or (lambda steps: keras.optimizers.SGD(0.5))
-    return fit(model, Restore(), data, corrupt, config(**settings), made, log or Log(), folder)
+    return fit(model, task or Restore(), data, corrupt, config(**settings), made, log or Log(), folder)
 
 
 @pytest.fixture(autouse=True)
@@ -215,11 +233,124 @@ def test_history_and_tracker_have_a_row_an_epoch(tmp_path):
     ]
     assert list(history["epoch"]) == [1, 2, 3]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), history)
-    assert log.epochs.keys() == {1, 2, 3}
-    assert log.epochs[3] == history.iloc[2].drop("epoch").to_dict()
+    assert log.rows == history.to_dict("records")
     row = history.iloc[-1]
     assert row["val/loss"] == pytest.approx(row["val/mse"] + 0.5 * row["val/mae"], rel=1e-5)
     assert history["val/loss"].is_monotonic_decreasing  # it learns
+
+
+def test_quick_epochs_reach_the_tracker_together(tmp_path, monkeypatch):
+    """Writes are a second apart; here an epoch takes 0.4 s by the clock, and the last ones must not be lost."""
+    clock = iter(np.arange(1000, 2000, 0.2))
+    monkeypatch.setattr("aelab.fit.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    log = Log()
+    history = train(tmp_path, linear(), log=log, epochs=9)
+    assert log.rows == history.to_dict("records")
+    assert len(log.rows) == 9
+    assert 1 < len(log.writes) < 9
+    assert all(log.writes)  # nothing is written twice, and no empty write is made
+
+
+def test_epochs_longer_than_a_second_are_written_at_once(tmp_path, monkeypatch):
+    clock = iter(range(1000, 9000, 2))
+    monkeypatch.setattr("aelab.fit.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    log = Log()
+    train(tmp_path, linear(), log=log, epochs=4)
+    assert [len(rows) for rows in log.writes] == [1, 1, 1, 1]
+
+
+def test_a_record_writes_the_file_every_epoch(tmp_path):
+    """Whatever waits for the tracker: a run that is killed keeps its rows."""
+    record = Record(tmp_path / "history.csv", Log())
+    record.sent = np.inf  # never again
+    objective(linear(), mse=MSE).fit(X / 2, X, epochs=3, verbose=0, callbacks=[record])
+    assert list(pd.read_csv(tmp_path / "history.csv")["epoch"]) == [1, 2, 3]
+    assert len(record.log.rows) == 3
+
+
+def test_the_loss_of_validation_is_of_the_rows_held_out(tmp_path):
+    held = SimpleNamespace(x=np.concatenate([X[:4], 100 * X[4:9]]), y=np.array([0] * 4 + [1, 2, 1, 1, 3]))
+    model = linear(1.0)
+    frozen = keras.optimizers.SGD(0.0)
+    history = train(tmp_path, model, task=Search(), held=held, epochs=1, optimizer=lambda steps: frozen)
+    assert history["val/loss"][0] == pytest.approx(np.mean((X[:4] / 2) ** 2), rel=1e-5)
+    whole = train(tmp_path, model, held=held, epochs=1, optimizer=lambda steps: keras.optimizers.SGD(0.0))
+    assert whole["val/loss"][0] == pytest.approx(np.mean((held.x / 2) ** 2), rel=1e-5)
+
+
+def test_metrics_that_are_not_of_examples_wait_for_the_test(tmp_path):
+    held = SimpleNamespace(x=X[:5], y=np.zeros(5, int))
+    unfit = {"roc_auc": {"_target_": "aelab.metrics.roc_auc", "goal": "max"}}
+    history = train(tmp_path, linear(), task=Search(), held=held, metric=unfit)
+    assert [name for name in history if "/" in name] == [
+        "train/loss",
+        "train/mse",
+        "val/loss",
+        "val/mse",
+        "time/epoch_s",
+    ]
+    with pytest.raises(TrainingError, match="fit.monitor=val/roc_auc: no such value; there are: val/loss, val/mse$"):
+        train(tmp_path, linear(), task=Search(), held=held, metric=unfit, monitor="val/roc_auc")
+
+
+# ---- ensembles
+
+
+def ensemble(*starts):
+    image = keras.Input((4, 4, 1))
+    members = [linear(start) for start in starts]
+    return keras.Model(image, [{"output": member(image)} for member in members])
+
+
+def test_the_loss_of_an_ensemble_is_the_mean_of_its_members(tmp_path):
+    history = train(tmp_path, ensemble(1.0, 0.0, 4.0), epochs=1, batch_size=20, metric={})
+    # Outputs x / 2, 0 and 2 x for the target x.
+    assert history["train/loss"][0] == pytest.approx(np.mean(X**2) * (0.25 + 1 + 1) / 3, rel=1e-5)
+
+
+def test_each_member_learns_as_it_would_alone(tmp_path):
+    """The mean over three members has a third of the gradient for each."""
+    starts, together = (1.0, 0.0, 3.0), ensemble(1.0, 0.0, 3.0)
+    train(tmp_path, together, epochs=4, corrupt=noise, optimizer=lambda steps: keras.optimizers.SGD(0.3), metric={})
+    for start, weight in zip(starts, together.get_weights(), strict=True):
+        alone = linear(start)
+        train(tmp_path, alone, epochs=4, corrupt=noise, optimizer=lambda steps: keras.optimizers.SGD(0.1), metric={})
+        np.testing.assert_allclose(weight, alone.get_weights()[0], rtol=1e-4)
+        assert weight.item() != start
+
+
+@pytest.mark.parametrize(("choice", "loss"), [("dense_ae", {"mse": MSE}), ("vae", {"mse": MSE})])
+def test_the_loss_of_every_member_of_a_dense_ensemble_falls(tmp_path, choice, loss):
+    x = rows(400, 6)
+    if choice == "vae":
+        loss = loss | {"kl": {"_target_": "aelab.losses.kl", "weight": 0.01, "free_bits": 0.0}}
+    model = component("model", choice, members=3, hidden=[16], bottleneck=3)((6,))
+    before = [np.square(made["output"] - x).mean() for made in rebuilt(model, x)]
+    held = SimpleNamespace(x=x[:50], y=np.zeros(50, int))
+    history = train(
+        tmp_path,
+        model,
+        task=Search(),
+        corrupt=lambda x, rng: x,
+        rows=x,
+        held=held,
+        optimizer=lambda steps: keras.optimizers.Adam(0.01),
+        epochs=8,
+        batch_size=50,
+        loss=loss,
+        metric={},
+    )
+    after = [np.square(made["output"] - x).mean() for made in rebuilt(model, x)]
+    assert len(after) == 3
+    assert all(late < 0.7 * early for early, late in zip(before, after, strict=True))
+    assert len(set(after)) == 3
+    assert np.isfinite(history.to_numpy()).all()
+
+
+def test_a_loss_that_the_model_gives_nothing_for_is_an_error_that_names_it(tmp_path):
+    kl = {"kl": {"_target_": "aelab.losses.kl", "weight": 1.0, "free_bits": 0.0}}
+    with pytest.raises(TrainingError, match="^loss=kl: the model gives no 'mean', only output$"):
+        train(tmp_path, linear(), loss=kl)
 
 
 def test_one_step_by_hand(tmp_path):

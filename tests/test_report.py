@@ -12,6 +12,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 from rich.console import Console
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from aelab import figures, report
 
@@ -184,11 +185,21 @@ def test_number(value, shown):
 def test_metric_table():
     table = report.metric_table(METRICS)
     assert list(table.index) == ["psnr", "mse", "ssim", "information_gain"]
-    assert list(table.columns) == ["output", "input", "gain"]
-    np.testing.assert_array_equal(table.loc["psnr"], [20.7, 15.2, 5.5])
-    np.testing.assert_array_equal(table.loc["mse"], [0.00912, np.nan, np.nan])
-    np.testing.assert_array_equal(table.loc["information_gain"], [0.25, np.nan, np.nan])
+    assert list(table.columns) == ["output", "input", "gain", "low", "high"]
+    nan = np.nan
+    np.testing.assert_array_equal(table.loc["psnr"], [20.7, 15.2, 5.5, nan, nan])
+    np.testing.assert_array_equal(table.loc["mse"], [0.00912, nan, nan, nan, nan])
+    np.testing.assert_array_equal(table.loc["information_gain"], [0.25, nan, nan, nan, nan])
     assert report.metric_table({}).empty
+
+
+def test_metric_table_of_intervals():
+    """The ends of an interval stand beside their metric, whatever order they come in."""
+    metrics = {"test/auc_low": 0.8, "test/auc": 0.9, "test/auc_high": 0.95, "test/f1": 0.5, "test/too_high": 1.0}
+    table = report.metric_table(metrics)
+    assert set(table.index) == {"auc", "f1", "too_high"}
+    np.testing.assert_array_equal(table.loc["auc"], [0.9, np.nan, np.nan, 0.8, 0.95])
+    np.testing.assert_array_equal(table.loc["too_high"], [1.0, *[np.nan] * 4])
 
 
 def test_terminal_table():
@@ -201,9 +212,14 @@ def test_terminal_table():
     assert re.search(r"psnr +│ +20\.70 +│ +15\.20 +│ +5\.500", shown(METRICS))
     assert re.search(r"ssim +│ +– +│ +– +│ +–", shown(METRICS))
     assert "fit" not in shown(METRICS)
+    assert "low" not in shown(METRICS)
     plain = shown({"test/recall@[bold]": 0.5})
     assert "recall@[bold]" in plain
     assert "gain" not in plain
+    interval = shown({"test/auc": 0.9, "test/auc_low": 0.85, "test/auc_high": 0.95})
+    assert re.search(r"low +┃ +high", interval)
+    assert re.search(r"auc +│ +0\.9000 +│ +0\.8500 +│ +0\.9500", interval)
+    assert "gain" not in interval
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -311,6 +327,79 @@ def test_bars_keep_the_order_and_show_a_dash():
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["b", "c", "a"]
     assert [bar.get_width() for bar in figure.axes[0].patches] == [20, 0, -1]
     assert {"20.00", "–", "-1.000", "psnr; dashed: 12.50"} <= set(words)
+
+
+# ---- figures of anomaly scores
+
+STRANGE = np.array([0, 1, 0, 1, 0, 0], bool)
+SCORES = np.array([1.0, 4.0, 2.0, 3.0, 3.0, 0.5])
+
+
+def line(ax, colour=figures.BLUE):
+    """The points of a curve."""
+    return next(np.column_stack(v.get_data()) for v in ax.lines if v.get_color() == colour and v.get_marker() != "o")
+
+
+def point(ax):
+    return next(tuple(v.get_data()[i][0] for i in (0, 1)) for v in ax.lines if v.get_marker() == "o")
+
+
+def test_detection_by_hand():
+    """Down from 4: one anomaly; at 3 the other and a normal row with it; then normal rows alone."""
+    figure = figures.detection(STRANGE, SCORES, 3.5)
+    roc, pr = figure.axes
+    np.testing.assert_allclose(line(roc), [[0, 0], [0, 0.5], [0.25, 1], [0.5, 1], [0.75, 1], [1, 1]])
+    np.testing.assert_allclose(line(pr), [[0.5, 1], [1, 2 / 3], [1, 2 / 4], [1, 2 / 5], [1, 2 / 6]])
+    assert point(roc) == (0, 0.5)
+    assert point(pr) == (0.5, 1)
+    chance = next(v for v in pr.lines if v.get_label() == "chance")
+    np.testing.assert_allclose(chance.get_ydata(), 2 / 6)
+    assert "2 anomalies among 6 rows" in figure.get_label()
+
+
+def test_detection_is_the_curve_of_scikit_learn():
+    strange = RNG.random(200) < 0.3
+    scores = RNG.integers(0, 20, 200) + 3 * strange.astype(float)
+    roc, pr = figures.detection(strange, scores, 9.0).axes
+    false, found, _ = roc_curve(strange, scores, drop_intermediate=False)
+    np.testing.assert_allclose(line(roc), np.column_stack([false, found]))
+    precision, recall, _ = precision_recall_curve(strange, scores)
+    np.testing.assert_allclose(line(pr)[::-1], np.column_stack([recall, precision])[:-1])
+
+
+@pytest.mark.parametrize("threshold", [np.inf, -np.inf])
+def test_detection_when_all_or_nothing_is_flagged(threshold):
+    figure = figures.detection(STRANGE, SCORES, threshold)
+    figure.draw_without_rendering()
+    assert point(figure.axes[0]) == ((0, 0) if threshold > 0 else (1, 1))
+    assert any(v.get_marker() == "o" for v in figure.axes[1].lines) == (threshold < 0)  # no precision of nothing
+
+
+def test_scores_by_class_are_shares_of_each_class():
+    figure = figures.scores_by_class(STRANGE, SCORES, 3.0)
+    (ax,) = figure.axes
+    heights = [sum(bar.get_height() for bar in group) for group in ax.containers]
+    assert heights == pytest.approx([1, 1])
+    assert ax.get_xscale() == "linear"
+    assert {"normal (4)", "anomalies (2)", "threshold 3.000"} <= set(text_of(figure))
+    assert "100.0% of anomalies, 25.00% of normal rows" in figure.get_label()
+    wide = figures.scores_by_class(STRANGE, np.exp(3 * SCORES), 3.0)
+    assert wide.axes[0].get_xscale() == "log"
+    assert sum(bar.get_height() for bar in wide.axes[0].containers[0]) == pytest.approx(1)
+    figures.scores_by_class(STRANGE, SCORES * 0, 0.0).draw_without_rendering()
+
+
+def test_pairs_stand_side_by_side():
+    table = pd.DataFrame({"normal": [0.1, 0.2], "anomalies": [3.0, 0.4]}, index=["V14", EVIL])
+    figure = figures.pairs(table, title="by column")
+    (ax,) = figure.axes
+    assert [bar.get_width() for bar in ax.patches] == [0.1, 0.2, 3.0, 0.4]
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in ax.patches]
+    assert middles == pytest.approx([-0.2, 0.8, 0.2, 1.2])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["V14", EVIL]
+    many = figures.pairs(pd.DataFrame({"normal": range(50), "anomalies": range(50)}), title="many")
+    assert len(many.axes[0].patches) == 40
+    assert "20 of 50 rows" in many.get_label()
 
 
 def test_no_pyplot():

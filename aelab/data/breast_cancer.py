@@ -4,7 +4,7 @@ import numpy as np
 
 from aelab.config import Count, Share, Whole
 from aelab.data.record import Table
-from aelab.data.table import assemble, cut
+from aelab.data.table import assemble, cut, mark
 
 
 def breast_cancer(
@@ -25,6 +25,7 @@ def breast_cancer(
         list(frame.columns),
         None,
         {"names": None, "header": True, "delimiter": ",", "missing": []},
+        mark(frame.assign(label=y)),
         repair=None,
         contamination=contamination,
         limit=limit,

@@ -18,10 +18,23 @@ SHOWN = 3  # bad cells that an error names
 
 
 def texts(values: pd.Series) -> pd.Series:
-    """Values as texts, whatever pandas made of them: 1, 1.0 and "1" are all "1"; empty cells are `MISSING`."""
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")
-    return values.astype("string").str.strip().fillna(MISSING).astype(object)
+    """Values as texts, each by itself: 1, 1.0, "1" and "01" are all "1"; empty cells are `MISSING`.
+
+    What a value becomes must not depend on the others, or an anomaly's text would change what the normal rows say.
+    """
+    known = {value: _text(value) for value in values.unique()}
+    return values.astype(object).map(known).fillna(MISSING).astype(object)
+
+
+def _text(value: object) -> str:
+    if pd.isna(value) or not str(value).strip():
+        return MISSING
+    text = str(value).strip()
+    try:
+        found = float(text)
+    except ValueError:
+        return text
+    return f"{found:.0f}" if found.is_integer() else repr(found)
 
 
 def number(values: pd.Series) -> tuple[pd.Series, pd.Series]:

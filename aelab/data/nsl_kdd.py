@@ -57,7 +57,7 @@ def nsl_kdd(
         normal="normal",
         positive=None,
         families={family: attacks.split() for family, attacks in FAMILIES.items()},
-        categorical=["protocol_type", "service", "flag"],
+        categorical=[name for name in ("protocol_type", "service", "flag") if name not in drop],
         drop=["difficulty", *drop],
         repair=None,
         time=None,

@@ -1,9 +1,6 @@
 """Tables from CSV and Parquet files: read, checked, cut into splits without a leak, encoded as numbers."""
 
 import math
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,10 +9,8 @@ import pandas as pd
 from aelab.check import unknown
 from aelab.config import ConfigError, Count, DataError, Share, Whole
 from aelab.data.columns import encode, learn, texts
-from aelab.data.fetch import fetch
+from aelab.data.frames import locate, read_frame
 from aelab.data.record import Data, Split, Table, fingerprint, sample
-
-DELIMITERS = ",;\t|"
 
 
 def table(
@@ -59,145 +54,56 @@ def table(
     Errors: DataError names file, line and column; ConfigError names the setting.
     """
 
-    def read(file: str) -> pd.DataFrame:
-        where = Path(file)
-        if urls is not None:
-            folder, filename = where.parent.as_posix(), where.name
-            sums = md5 or {}
-            where = fetch(folder, filename, urls=urls.get(filename, []), md5=sums.get(filename, ""), data_dir=data_dir)
-        frame = read_frame(where, names=names, header=header, delimiter=delimiter, missing=missing)
-        if label not in frame:
-            raise ConfigError(f"{where}: {unknown(f'dataset.label={label}', label, map(str, frame.columns))}")
-        return frame
-
-    whole, held = read(path), read(test_path) if test_path else None
-    y, label_names = labels(whole[label], path, normal, positive, families)
-    parts = {"train": np.arange(len(whole))}
-    if held is None:
-        clock = None if time is None else clock_of(whole, time, path)
-        parts["train"], parts["test"] = cut(parts["train"], y, test, split_seed, clock)
+    reading = {"names": names, "header": header, "delimiter": delimiter, "missing": missing}
+    files = {"train": path, "validation": path, "test": test_path or path}
+    frames = {file: read_frame(locate(file, urls, md5, data_dir), **reading) for file in dict.fromkeys(files.values())}
+    for file, frame in frames.items():
+        present(frame, file, "label", [label])
+        present(frame, file, "drop", drop)
+        present(frame, file, "time", [time] if time else [])
+    y, label_names = labels(frames[path][label], path, normal, positive, families)
+    clock = clock_of(frames[path], time, path) if time else None
+    rows, parts = np.arange(len(y)), {}
+    if test_path:
+        parts["test"] = frames[test_path], labels(frames[test_path][label], test_path, normal, positive, families)[0]
     else:
-        clock = None if time is None else clock_of(whole, time, path)
-        test_y, label_names = labels(held[label], test_path, normal, positive, families)
-    parts["train"], parts["validation"] = cut(parts["train"], y, validation, seed, clock)
+        rows, held = cut(rows, y, test, split_seed, clock)
+        parts["test"] = frames[path].iloc[held], y[held]
+    rows, held = cut(rows, y, validation, seed, clock)
     return assemble(
         name,
-        {part: (whole.iloc[rows], y[rows]) for part, rows in parts.items()}
-        | ({} if held is None else {"test": (held, test_y)}),
+        parts | {part: (frames[path].iloc[r], y[r]) for part, r in (("train", rows), ("validation", held))},
         label_names,
-        [column for column in whole.columns if column not in (label, *known(drop, whole, path))],
+        [column for column in frames[path].columns if column not in (label, *drop)],
         None if categorical == "auto" else categorical,
-        {"names": names, "header": header, "delimiter": delimiter, "missing": missing},
+        reading,
+        mark(*frames.values()),
         repair=repair,
         contamination=contamination,
         limit=limit,
         seed=seed,
-        where={"train": path, "validation": path, "test": test_path or path},
+        where=files,
         source=source,
         licence=licence,
     )
 
 
-def known(drop: list[str], frame: pd.DataFrame, where: str) -> list[str]:
-    """The columns to leave out, which must be there."""
-    for name in drop:
+def present(frame: pd.DataFrame, where: str, setting: str, names: list[str]) -> None:
+    """ConfigError for a column that is not there, with the setting that names it."""
+    for name in names:
         if name not in frame:
-            raise ConfigError(f"{where}: {unknown(f'dataset.drop: {name}', name, map(str, frame.columns))}")
-    return drop
-
-
-def read_frame(
-    file: Path,
-    /,
-    *,
-    names: list[str] | None,
-    header: bool,
-    delimiter: str,
-    missing: list[str],
-    chunk: int | None = None,
-):
-    """A CSV (plain or gzip) or Parquet file as a frame, or as frames of `chunk` rows; DataError for a broken one.
-
-    The index of a frame is the line in the file, of a Parquet file the row from 1.
-    """
-    headed = header and names is None
-    try:
-        if file.suffix == ".parquet":
-            frames = parquet(file, chunk)
-        else:
-            frames = pd.read_csv(
-                file,
-                sep=delimiter,
-                names=names,
-                header=0 if headed else None,
-                na_values=missing,
-                skipinitialspace=True,
-                low_memory=False,
-                chunksize=chunk,
-            )
-            frames = [frames] if chunk is None else frames
-        whole = (named(frame, file, delimiter, 2 if headed else 1) for frame in frames)
-        return next(whole) if chunk is None else guarded(whole, file)
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file") from error
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{file}: expected rows, got an empty file") from error
-    except BROKEN as error:
-        raise unreadable(file, error) from error
-
-
-BROKEN = (OSError, EOFError, zlib.error, ValueError)
-"""What a broken file raises; ValueError: pandas's and pyarrow's errors, and text that is not UTF-8."""
-
-
-def unreadable(file: Path, error: Exception) -> DataError:
-    """The error for a file that cannot be read to its end."""
-    return DataError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}")
-
-
-def guarded(frames: Iterator[pd.DataFrame], file: Path) -> Iterator[pd.DataFrame]:
-    """The same frames; a file that breaks off later is an error of ours as well."""
-    try:
-        yield from frames
-    except BROKEN as error:
-        raise unreadable(file, error) from error
-
-
-def parquet(file: Path, chunk: int | None) -> Iterator[pd.DataFrame]:
-    """The rows of a Parquet file, at most `chunk` at a time."""
-    from pyarrow.parquet import ParquetFile
-
-    if chunk is None:
-        yield pd.read_parquet(file).reset_index(drop=True)
-        return
-    first = 0
-    for batch in ParquetFile(file).iter_batches(chunk):
-        frame = batch.to_pandas().reset_index(drop=True)
-        frame.index += first
-        first += len(frame)
-        yield frame
-
-
-def named(frame: pd.DataFrame, file: Path, delimiter: str, first: int) -> pd.DataFrame:
-    """The frame, its columns named by texts and its rows by lines; DataError where the delimiter is another."""
-    frame.columns = [f"f{c + 1}" if isinstance(c, int) else str(c) for c in frame.columns]
-    if frame.shape[1] == 1:
-        line = str(frame.columns[0]) + str(frame.iloc[0, 0] if len(frame) else "")
-        found = [d for d in DELIMITERS if d != delimiter and d in line]
-        hint = f"; it has {found[0]!r} in it: try dataset.delimiter={found[0]!r}" if found else ""
-        raise DataError(f"{file}: expected columns between {delimiter!r}, got a single one{hint}")
-    if not len(frame):
-        raise DataError(f"{file}: expected rows, got a header alone")
-    frame.index = frame.index + first
-    return frame
+            raise ConfigError(f"{where}: dataset.{setting}: {unknown(f'column {name}', name, map(str, frame.columns))}")
 
 
 def labels(values: pd.Series, where: str, normal, positive, families) -> tuple[np.ndarray, tuple[str, ...]]:
     """(y, names) of a label column: y int64 (n,), 0 is normal and the others count into the names of families."""
     if (normal is None) == (positive is None):
         raise ConfigError("dataset: expected either normal or positive, the labels of normal rows or of anomalies")
+    if values.isna().any():
+        lines = ", ".join(map(str, values.index[values.isna()][:3]))
+        raise DataError(f"{where}: column {values.name}: expected a label in every row, got none in line {lines}")
     found, given = texts(values), normal if positive is None else positive
-    given = [str(v) for v in (given if isinstance(given, list) else [given])]
+    given = list(texts(pd.Series(given if isinstance(given, list) else [given], dtype=object)))
     told = ", ".join(f"{k} ({v:,})" for k, v in found.value_counts().head(6).items())
     strange = ~found.isin(given) if positive is None else found.isin(given)
     if strange.all() or not strange.any():
@@ -209,15 +115,13 @@ def labels(values: pd.Series, where: str, normal, positive, families) -> tuple[n
     if families is None:
         return strange.to_numpy().astype(np.int64), ("normal", "anomaly")
     names = ("normal", *families, "other")
-    index = {str(value): i for i, family in enumerate(families, 1) for value in families[family]}
+    index = {text: i for i, f in enumerate(families, 1) for text in texts(pd.Series(families[f], dtype=object))}
     y = found.map(index).fillna(len(families) + 1).astype(np.int64)
     return np.where(strange, y, 0), names
 
 
 def clock_of(frame: pd.DataFrame, time: str, where: str) -> np.ndarray:
     """The time of each row as something that can be ordered: numbers, or dates."""
-    if time not in frame:
-        raise ConfigError(f"{where}: {unknown(f'dataset.time={time}', time, map(str, frame.columns))}")
     column = frame[time]
     try:
         return (column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column)).to_numpy()
@@ -245,6 +149,11 @@ def cut(rows: np.ndarray, y: np.ndarray, share: float, seed: int, clock: np.ndar
     return rest, held
 
 
+def mark(*frames: pd.DataFrame) -> str:
+    """The fingerprint of whole frames, before any cut."""
+    return fingerprint(*(pd.util.hash_pandas_object(frame, index=False).to_numpy() for frame in frames))
+
+
 def mixed(y: np.ndarray, contamination: float, seed: int) -> np.ndarray:
     """Row numbers to train on: the normal ones, and a draw of anomalies that makes `contamination` of them all."""
     calm, strange = np.flatnonzero(y == 0), np.flatnonzero(y > 0)
@@ -267,6 +176,7 @@ def assemble(
     names,
     categorical,
     reading,
+    mark,
     /,
     *,
     repair,
@@ -279,7 +189,6 @@ def assemble(
 ) -> Data:
     """The record of a table from its parts, name -> (frame, y): columns learnt on normal training rows alone."""
     frame, y = parts["train"]
-    mark = fingerprint(*(pd.util.hash_pandas_object(f).to_numpy() for f, _ in parts.values()))
     parts["train"] = frame.iloc[rows := mixed(y, contamination, seed)], y[rows]
     frame, y = parts["train"]
     calm = frame[y == 0]
@@ -289,7 +198,8 @@ def assemble(
                 f"{where['train']}: column {column} has no value in training; leave it out: drop=[{column}]"
             )
     columns, splits, repaired = learn(calm, names, categorical, reading), {}, {}
-    for part, (frame, y) in parts.items():
+    for part in ("train", "validation", "test"):
+        frame, y = parts[part]
         if limit is not None and limit < len(y):
             rows = sample(y, len(y), limit, seed)
             frame, y = frame.iloc[rows], y[rows]

@@ -1,0 +1,82 @@
+"""The words of the command line that work on a finished run: each takes key=value words and returns an exit code."""
+
+import os
+import sys
+from pathlib import Path
+
+from aelab import check, console, past
+from aelab.config import ConfigError
+
+
+def trust(packages: list[str]) -> None:
+    """Make packages of the working folder importable once the user has named them."""
+    if packages:
+        sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
+
+
+def options(argv: list[str], known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A command's own key=value words, and the rest."""
+    own, rest = {}, []
+    for word in argv:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: expected key=value; this command takes {', '.join(known)}")
+        if key in known:
+            own[key] = value
+        else:
+            rest.append(word)
+    for key, help_ in known.items():
+        if key not in own and not help_.startswith("["):
+            raise ConfigError(f"{key}: missing; give it as {key}={help_}")
+    return own, rest
+
+
+def stored(argv: list[str], **more: str):
+    """(own words, other words, run folder, its config with the other words in it) of a command on a finished run."""
+    known = {"run": "DIR_OR_ID", **more, "allow": "[PACKAGES]", "output_dir": "[outputs]"}
+    own, rest = options(argv, known)
+    if "input" in own and not Path(own["input"]).exists():
+        raise ConfigError(f"input={own['input']}: no such file")
+    allow = [p for p in own.get("allow", "").strip("[]").split(",") if p]
+    trust(allow)
+    folder = past.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
+    return own, rest, folder, past.config(folder, rest, allow)
+
+
+def _of_kind(kind: str, cfg, run: str, command: str) -> None:
+    if kind not in (check.kinds("task", cfg.task._target_) or ()):
+        raise ConfigError(f"run={run}: aelab {command} is for runs on {kind}s, this one is of task={cfg.choices.task}")
+
+
+def _call(name: str, folder: Path, *args) -> int:
+    with console.native_noise_to(folder / "run.log"):
+        with console.leaving_at_once():
+            from aelab import stored as heavy
+        getattr(heavy, name)(folder, *args)
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    """Test a finished run again."""
+    _, rest, folder, cfg = stored(argv)
+    return _call("evaluate_run", folder, cfg, rest)
+
+
+def predict(argv: list[str]) -> int:
+    """Restore the user's own images."""
+    own, _, folder, cfg = stored(argv, input="FILE", output="FILE")
+    _of_kind("image", cfg, own["run"], "predict")
+    return _call("predict", folder, cfg, Path(own["input"]), Path(own["output"]))
+
+
+def score(argv: list[str]) -> int:
+    """Score the user's own rows."""
+    more = {"input": "FILE", "output": "FILE.csv", "rows": "[50000]", "repair": "[missing or drop]"}
+    own, _, folder, cfg = stored(argv, **more)
+    _of_kind("table", cfg, own["run"], "score")
+    rows, repair = own.get("rows", "50000"), own.get("repair")
+    if not rows.isdecimal() or not int(rows):
+        raise ConfigError(f"rows={rows}: expected how many rows to score at a time")
+    if repair not in (None, "missing", "drop"):
+        raise ConfigError(f"repair={repair}: expected missing or drop")
+    return _call("score", folder, cfg, Path(own["input"]), Path(own["output"]), int(rows), repair)
