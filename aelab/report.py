@@ -15,23 +15,27 @@ from rich.text import Text
 from aelab.figures import DPI, number
 
 PNG_LIMIT = 300_000  # bytes
-COLUMNS = ["output", "input", "gain", "low", "high"]
-"""Of a table of metrics: the model's value, that of doing nothing, the gain, and the ends of an interval."""
-BESIDE = tuple(f"_{name}" for name in COLUMNS[1:])
+PARTS = ("input", "gain", "low", "high")
+"""What may stand beside a metric: the value of doing nothing, the gain over it, and the ends of an interval."""
+BESIDE = tuple(f"_{name}" for name in PARTS)
+COLUMNS = ["output", "validation", *PARTS]
 
 
 def metric_table(metrics: dict[str, float], /) -> pd.DataFrame:
     """Flat test metrics as a table: a row per metric, columns as in `COLUMNS`, NaN where absent.
 
-    `test/psnr`, `test/psnr_input`, `test/psnr_gain` make the row "psnr"; names outside `test/` are left out.
+    `test/psnr`, `test/psnr_input`, `test/psnr_gain` make the row "psnr", `val/psnr` its "validation"; other names are
+    left out.
     A name that only ends so (`test/information_gain` without `test/information`) is a metric of its own.
     """
     flat = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
     table = pd.DataFrame(columns=COLUMNS, dtype=float)
     for name, value in flat.items():
         base, _, column = name.rpartition("_")
-        part = column in COLUMNS[1:] and base in flat
+        part = column in PARTS and base in flat
         table.loc[base if part else name, column if part else "output"] = value
+    for name in flat:
+        table.loc[table.index == name, "validation"] = metrics.get(f"val/{name}")
     return table.rename_axis("metric")
 
 

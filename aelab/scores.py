@@ -5,6 +5,7 @@ a `Score`. `outputs` is a dict with at least "output" (n, d).
 """
 
 import numpy as np
+from sklearn.covariance import LedoitWolf, ShrunkCovariance
 
 from aelab.config import Level, Rows, Share
 
@@ -12,15 +13,12 @@ from aelab.config import Level, Rows, Share
 class Score:
     """A score that has a part for each feature: `parts` (n, d), whose mean (or maximum) is the score (n,)."""
 
-    def __init__(self, power: int = 1, scale=1.0, precision=None, largest: bool = False):
-        self.power, self.scale, self.precision, self.largest = power, scale, precision, largest
+    def __init__(self, power: float = 1, scale=1.0, largest: bool = False):
+        self.power, self.scale, self.largest = power, scale, largest
 
     def parts(self, x: Rows, outputs) -> np.ndarray:
         """What each feature adds, float (n, d)."""
-        residual = (x - outputs["output"]) / self.scale
-        if self.precision is not None:
-            return residual * (residual @ self.precision)
-        return np.abs(residual) if self.power == 1 else residual**2
+        return np.abs((x - outputs["output"]) / self.scale) ** self.power
 
     def __call__(self, x: Rows, outputs) -> np.ndarray:
         """The score of each row, float (n,)."""
@@ -52,21 +50,51 @@ def scaled(x: Rows, outputs, /, *, power: Level, floor: Level) -> Score:
     return Score(power=power, scale=np.maximum(spread, floor))
 
 
-def mahalanobis(x: Rows, outputs, /, *, shrinkage: Share | None) -> Score:
-    """Mahalanobis distance of the error, squared, over d: errors that go together in training count once.
+class Distance(Score):
+    """Mahalanobis distances: of the error, and, weighted by `code`, of the code and the error together."""
 
-    The covariance of training errors about zero is shrunk towards a multiple of the identity; null: by as much as
-    Ledoit and Wolf (2004) find best.
+    def __init__(self, x: Rows, outputs, code: float, shrinkage: float | None):
+        super().__init__()
+        self.code = code
+        self.spaces = [Space(v, shrinkage) for v in self._views(x, outputs)]
+
+    def _views(self, x: Rows, outputs) -> list[np.ndarray]:
+        """What is measured: the error (n, d), and after it, if at all, the error beside the code (n, d + k)."""
+        error = x - outputs["output"]
+        return [error, np.concatenate([error, outputs["code"]], axis=1)] if self.code else [error]
+
+    def parts(self, x: Rows, outputs) -> np.ndarray:
+        """What each feature adds to the squared distance of the error."""
+        return self.spaces[0].parts(self._views(x, outputs)[0])
+
+    def __call__(self, x: Rows, outputs) -> np.ndarray:
+        """The distance, or the weighted mean of both, each over the root of its number of dimensions."""
+        found = [np.sqrt(s.parts(v).mean(axis=1)) for s, v in zip(self.spaces, self._views(x, outputs), strict=True)]
+        return found[0] if not self.code else (1 - self.code) * found[0] + self.code * found[1]
+
+
+class Space:
+    """The spread of training vectors v (n, d): mean, standard deviations, and a shrunk correlation."""
+
+    def __init__(self, v: np.ndarray, shrinkage: float | None):
+        self.mean, self.scale = v.mean(axis=0), v.std(axis=0) + 1e-6
+        way = LedoitWolf() if shrinkage is None else ShrunkCovariance(shrinkage=shrinkage)
+        self.precision = way.fit((v - self.mean) / self.scale).precision_.astype(np.float32)
+
+    def parts(self, v: np.ndarray) -> np.ndarray:
+        """What each dimension adds to the squared distance (n, d)."""
+        z = (v - self.mean) / self.scale
+        return z * (z @ self.precision)
+
+
+def mahalanobis(x: Rows, outputs, /, *, code: Share, shrinkage: Share | None) -> Distance:
+    """Mahalanobis distance of the error from what is usual in training: errors that go together count once.
+
+    `code` is the weight of a second distance, that of error and code together, which also sees a row that is rebuilt
+    well but from an unusual code. The correlation of training errors is shrunk towards the identity; null: by as much
+    as Ledoit and Wolf (2004) find best.
     """
-    from sklearn.covariance import LedoitWolf, ShrunkCovariance
-
-    residual = x - outputs["output"]
-    way = (
-        LedoitWolf(assume_centered=True)
-        if shrinkage is None
-        else ShrunkCovariance(shrinkage=shrinkage, assume_centered=True)
-    )
-    return Score(precision=way.fit(residual).precision_.astype(np.float32))
+    return Distance(x, outputs, code, shrinkage)
 
 
 class Bound(Score):

@@ -289,7 +289,7 @@ def test_metrics_that_are_not_of_examples_wait_for_the_test(tmp_path):
         "val/mse",
         "time/epoch_s",
     ]
-    with pytest.raises(TrainingError, match="fit.monitor=val/roc_auc: no such value; there are: val/loss, val/mse$"):
+    with pytest.raises(TrainingError, match=r"val/roc_auc: no such value; there are: val/loss, val/mse$"):
         train(tmp_path, linear(), task=Search(), held=held, metric=unfit, monitor="val/roc_auc")
 
 
@@ -311,10 +311,10 @@ def test_the_loss_of_an_ensemble_is_the_mean_of_its_members(tmp_path):
 def test_each_member_learns_as_it_would_alone(tmp_path):
     """The mean over three members has a third of the gradient for each."""
     starts, together = (1.0, 0.0, 3.0), ensemble(1.0, 0.0, 3.0)
-    train(tmp_path, together, epochs=4, corrupt=noise, optimizer=lambda steps: keras.optimizers.SGD(0.3), metric={})
+    train(tmp_path, together, epochs=4, optimizer=lambda steps: keras.optimizers.SGD(0.3), metric={})
     for start, weight in zip(starts, together.get_weights(), strict=True):
         alone = linear(start)
-        train(tmp_path, alone, epochs=4, corrupt=noise, optimizer=lambda steps: keras.optimizers.SGD(0.1), metric={})
+        train(tmp_path, alone, epochs=4, optimizer=lambda steps: keras.optimizers.SGD(0.1), metric={})
         np.testing.assert_allclose(weight, alone.get_weights()[0], rtol=1e-4)
         assert weight.item() != start
 
@@ -349,7 +349,7 @@ def test_the_loss_of_every_member_of_a_dense_ensemble_falls(tmp_path, choice, lo
 
 def test_a_loss_that_the_model_gives_nothing_for_is_an_error_that_names_it(tmp_path):
     kl = {"kl": {"_target_": "aelab.losses.kl", "weight": 1.0, "free_bits": 0.0}}
-    with pytest.raises(TrainingError, match="^loss=kl: the model gives no 'mean', only output$"):
+    with pytest.raises(TrainingError, match=r"^loss=kl: the model gives no 'mean', only output$"):
         train(tmp_path, linear(), loss=kl)
 
 

@@ -337,7 +337,7 @@ SCORES = np.array([1.0, 4.0, 2.0, 3.0, 3.0, 0.5])
 
 def line(ax, colour=figures.BLUE):
     """The points of a curve."""
-    return next(np.column_stack(v.get_data()) for v in ax.lines if v.get_color() == colour and v.get_marker() != "o")
+    return next(np.column_stack(v.get_data()) for v in ax.lines if to_hex(v.get_color()) == colour.lower())
 
 
 def point(ax):

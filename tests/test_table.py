@@ -670,7 +670,10 @@ def test_of_many_bad_cells_the_first_are_shown(frame, tmp_path):
 
 
 def test_a_label_column_that_is_not_there(mine):
-    assert refused(ConfigError, mine, label="lable") == f"{mine}: column lable: unknown; did you mean label?"
+    assert (
+        refused(ConfigError, mine, label="lable")
+        == f"{mine}: dataset.label: column lable: unknown; did you mean label?"
+    )
     assert "there are: age, amount, code, kind, label" in refused(ConfigError, mine, label="Fraud")
 
 
@@ -697,9 +700,9 @@ def test_rows_of_one_class_alone(mine, knobs, said):
     [
         ({"normal": 0}, "expected either normal or positive"),
         ({"positive": None}, "expected either normal or positive"),
-        ({"drop": ["amuont"]}, "column amuont: unknown; did you mean amount?"),
+        ({"drop": ["amuont"]}, "dataset.drop: column amuont: unknown; did you mean amount?"),
         ({"categorical": ["knd"]}, "dataset.categorical: knd: unknown; did you mean kind?"),
-        ({"time": "when"}, "column when: unknown; there are: "),
+        ({"time": "when"}, "dataset.time: column when: unknown; there are: "),
         ({"test": 0}, "above 0 and below 1 to hold out, got 0"),
         ({"validation": 1.0}, "above 0 and below 1 to hold out, got 1.0"),
     ],

@@ -44,16 +44,16 @@ def dense_ae(
     l2: Level,
     members: Count,
 ) -> keras.Model:
-    """An autoencoder of dense layers: `hidden`, a code of `bottleneck` numbers, and `hidden` in reverse.
+    """An autoencoder of dense layers: `hidden`, a linear code of `bottleneck` numbers, and `hidden` in reverse.
 
     `l1` and `l2` are penalties on the weights.
     """
     knobs = {"activation": activation, "dropout": dropout, "l1": l1, "l2": l2}
 
     def network(row):
-        code = layers.Dense(bottleneck, activation=activation)(stack(row, hidden, **knobs))
+        code = layers.Dense(bottleneck, dtype="float32")(stack(row, hidden, **knobs))
         output = whole(stack(code, hidden[::-1], **knobs), shape[0])
-        return {"output": output, "code": layers.Activation("linear", dtype="float32")(code)}
+        return {"output": output, "code": code}
 
     return several(shape, members, network, "dense_ae")
 

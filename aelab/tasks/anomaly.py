@@ -74,7 +74,7 @@ class Anomaly(Task):
         made = self.predict(model, x)
         parts = [score.parts(x, outputs) for score, outputs in zip(self.scores, made, strict=True)]
         parts = np.mean(parts, axis=0) if parts else np.abs(x - self.centre)
-        return parts @ (self.preparation.origin[:, None] == np.arange(len(self.columns.names)))
+        return parts @ self.preparation.share
 
     def explained(self, model, raw, count: int) -> pd.DataFrame:
         """score, flag and because of raw rows (n, c): the `count` columns that add most to each score."""
@@ -93,6 +93,8 @@ class Anomaly(Task):
             raise AelabError(f"{np.sum(~np.isfinite(scores)):,} rows of the test have a score that is not finite")
         measured = partials(cfg.metric, "goal")
         metrics = {f"test/{name}": metric(strange, scores) for name, metric in measured.items()}
+        known = data.validation.y > 0, self.score(model, data.validation.x)
+        metrics |= {f"val/{name}": metric(*known) for name, metric in measured.items()}  # what choices are made by
         metrics |= self.intervals(measured, strange, scores, cfg.seed) | self.at_threshold(strange, scores)
         examples = pd.DataFrame({"score": scores, "flag": scores >= self.threshold, "label": data.test.y})
         self.shares = self.parts(model, x)
