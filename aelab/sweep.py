@@ -9,7 +9,7 @@ from rich.table import Table
 
 from aelab import console, report, tracking
 
-COLUMN = 12
+COLUMN = 15
 """Characters that a column of the table takes."""
 
 

@@ -68,7 +68,7 @@ def test_each_job_has_a_folder_of_its_own(swept):
 def test_sweep_ends_with_a_table_of_what_was_swept(swept):
     cwd, result = swept
     assert result.stderr == ""
-    table = result.stdout[result.stdout.index("test metrics by job") :].splitlines()
+    table = result.stdout[result.stdout.index("metrics by job") :].splitlines()
     assert all(word in table[2] for word in ("corruption.level", "model.bottleneck", "psnr"))
     assert len([line for line in table if line.startswith("│")]) == 4
     best = max(json.loads(p.read_text())["test/psnr"] for p in cwd.glob("outputs/sweeps/*/*/*/metrics.json"))
