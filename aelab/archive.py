@@ -1,12 +1,13 @@
 """Fitted objects in files, without pickle: what is read back may be made of known classes alone."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import skops.io
 
 from aelab.config import AelabError
 
-KNOWN = ("aelab.", "sklearn.", "numpy.", "scipy.", "builtins.")
+KNOWN = ("aelab.", "sklearn.")
 
 
 def write(thing: object, file: Path) -> None:
@@ -23,5 +24,5 @@ def read(file: Path) -> object:
         return skops.io.load(file, trusted=strange)
     except FileNotFoundError as error:
         raise AelabError(f"{file} is not there: the run did not finish") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise AelabError(f"{file}: cannot be read: {error}") from error

@@ -63,7 +63,8 @@ def target(file: Path) -> str | None:
 
 def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
     """The choices of a group that take (or give) one of the kinds of input."""
-    found = {name: check.kinds(group, target(file) or "") for name, file in choices(group, dirs).items()}
+    targets = {name: target(file) for name, file in choices(group, dirs).items()}
+    found = {name: check.kinds(group, component) for name, component in targets.items() if component}
     return [name for name, kind in found.items() if kind and set(kind) & set(kinds)]
 
 
@@ -156,6 +157,10 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
     wanted, needs = check.kinds("task", target), check.class_value(target, "needs") or ()
     for group in (*check.ONE, *check.SEVERAL, *check.NEEDED):
         node = plain.get(group) or {}
+        if group in check.NEEDED and bool(node) != (group in needs):
+            known = ", ".join(fitting(group, wanted, dirs))
+            said = f"needs one; there are: {known}" if group in needs else "takes none; leave it out"
+            raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")
         nodes = {choices.get(group): node} if "_target_" in node else node
         for name, component in nodes.items():
             kind = check.kinds(group, component["_target_"]) if isinstance(component, dict) else None
@@ -164,10 +169,6 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
                     f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes "
                     f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
                 )
-        if group in check.NEEDED and bool(node) != (group in needs):
-            known = ", ".join(fitting(group, wanted, dirs))
-            said = f"needs one; there are: {known}" if group in needs else f"takes none; give {group}=null"
-            raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")
 
 
 class session(initialize_config_dir):

@@ -51,7 +51,7 @@ def kl(batch, outputs, model, /, *, free_bits: Level):
     Divided by the number of features as the mean squared error is, so that weight 1 is the VAE's own balance for
     errors of variance 1/2. A number of the code below `free_bits` nats counts as that (Kingma et al., 2016).
     """
-    mean, log_variance = outputs["mean"], outputs["log_variance"]
+    mean, log_variance = ops.full(outputs["mean"]), ops.full(outputs["log_variance"])
     nats = 0.5 * (keras.ops.square(mean) + keras.ops.exp(log_variance) - log_variance - 1.0)
     size = math.prod(batch.target.shape[1:])
     return keras.ops.sum(keras.ops.maximum(nats, free_bits), axis=-1) / size

@@ -28,5 +28,5 @@ def quantile(labels: Labels, scores, /, *, share: Share) -> float:
 def false_positive_rate(labels: Labels, scores, /, *, rate: Share) -> float:
     """The lowest score that flags at most a share `rate` of the normal rows."""
     calm = np.sort(scores[~labels])[::-1]
-    allowed = int(np.floor(rate * len(calm)))
+    allowed = int(np.floor(rate * len(calm) + 1e-9))  # 0.29 of 100 is 29
     return float(np.nextafter(calm[allowed], np.inf)) if allowed < len(calm) else float(calm[-1])

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from contract import listed
+from contract import listed, node
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import (
     average_precision_score,
@@ -238,7 +238,7 @@ def test_run_folder_holds_every_file(folder, command):
 
 def test_metrics_have_the_names_that_scripts_rely_on(figures):
     names = {f"test/{m}{end}" for m in METRICS for end in ("", "_low", "_high")} | {f"test/{m}" for m in AT_THRESHOLD}
-    assert set(figures) == names
+    assert set(figures) == names | {f"val/{m}" for m in METRICS}
     assert all(isinstance(v, float) and np.isfinite(v) for v in figures.values())
     for name in METRICS:
         assert figures[f"test/{name}_low"] <= figures[f"test/{name}_high"]
@@ -258,7 +258,7 @@ def test_metrics_are_scikit_learns_of_the_scores(figures, rescored):
         "recall": recall_score(strange, flags),
         "positive_rate": strange.mean(),
         "f1_optimistic": np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)),
-        "precision_at": strange[np.argsort(-scores)[:50]].mean(),
+        "precision_at": strange[np.argsort(-scores)[: node("metric", "precision_at")["k"]]].mean(),
     }
     for name, value in expected.items():
         assert figures[f"test/{name}"] == pytest.approx(value, abs=1e-6), name

@@ -32,6 +32,21 @@ CONFIG_ERRORS = {
     "command's word": (["evaluate", "this"], "this: expected key=value; this command takes run"),
     "--cfg": (["--cfg", "job", "modle=conv_ae"], "modle: unknown; did you mean model?"),
     "ui": (["ui", "prot=1"], "prot=1: unknown; did you mean port?"),
+    "no label": (["task=anomaly", "dataset=csv", "path=a.csv", "positive=1"], "label: missing; give it as label=..."),
+    "no score": (["task=anomaly", "~score"], "score=null: task=anomaly needs one; there are: elbo, "),
+    "score": (["score=mae"], "score=mae: is for table data, but task=denoise takes image; scores that fit: none"),
+    "table": (["dataset=nsl_kdd"], "dataset=nsl_kdd: is for table data, but task=denoise takes image; datasets that "),
+    "pictures": (
+        ["task=anomaly", "model=unet_mini"],
+        "model=unet_mini: is for image data, but task=anomaly takes table",
+    ),
+    "share": (
+        ["task=anomaly", "dataset.contamination=2"],
+        "dataset.contamination: expected a number from 0 to 1, got 2",
+    ),
+    "repair": (["task=anomaly", "dataset.repair=guess"], "dataset.repair: expected one of missing, drop or null, got "),
+    "no rows": (["score", "run=x", "input=no.csv", "output=y.csv"], "input=no.csv: no such file"),
+    "no output": (["score", "run=x", "input=no.csv"], "output: missing; give it as output=FILE"),
 }
 
 
@@ -52,10 +67,10 @@ def test_config_error_is_one_line_and_exit_code_2(case, wrong):
     assert list(cwd.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "rerun"])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "score", "rerun"])
 def test_a_run_that_is_not_there(command, tmp_path):
     (tmp_path / "in.npy").touch()
-    words = ("input=in.npy", "output=out.npy") if command == "predict" else ()
+    words = ("input=in.npy", "output=out.npy") if command in ("predict", "score") else ()
     result = commands.run(command, "run=nowhere", *words, cwd=tmp_path)
     assert "run=nowhere: no such folder" in commands.complaint(result)
     assert result.returncode != 0
@@ -147,11 +162,16 @@ def broken(tmp_path_factory):
     (data / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(4000))[:30])
     (cwd / "broken.npy").write_bytes(b"\x93NUMPY of no use")
     np.save(cwd / "small.npy", np.zeros((2, 5, 5), np.float32))
+    (cwd / "rows.csv").write_text("size,age,label\n" + "".join(f"{i},{i % 7},{i % 4 == 0:d}\n" for i in range(80)))
+    (cwd / "bad.csv").write_text((cwd / "rows.csv").read_text().replace("\n41,", "\nlarge,"))
+    rows = ("task=anomaly", "dataset=csv", "positive=1")
     results = commands.together(
         {
             "good": lambda: commands.finished(tmp_path_factory)[1],
             "no file": lambda: commands.run("dataset=npz", "path=nope.npz", cwd=cwd),
             "truncated": lambda: commands.run("dataset=fashion_mnist", cwd=cwd, AELAB_DATA_DIR=str(cwd / "data")),
+            "no column": lambda: commands.run(*rows, "path=rows.csv", "label=lable", cwd=cwd),
+            "bad cell": lambda: commands.run(*rows, "path=bad.csv", "label=label", cwd=cwd),
         }
     )
     run = f"run={commands.folder_of(results['good'])}"
@@ -161,6 +181,7 @@ def broken(tmp_path_factory):
         "no such id": ("evaluate", f"run={'0' * 32}"),
         "evaluate key": ("evaluate", run, "corruption.lvl=1"),
         "evaluate group": ("evaluate", run, "model=median"),
+        "score pictures": ("score", run, "input=rows.csv", "output=out.csv"),
     }
     return results | commands.together({n: functools.partial(commands.run, *w, cwd=cwd) for n, w in after.items()})
 
@@ -170,6 +191,9 @@ def broken(tmp_path_factory):
     [
         ("no file", 1, ["nope.npz: no such file", "run.log)"]),
         ("truncated", 1, ["train-images-idx3-ubyte.gz: expected a whole gzip file, got: ", "run.log)"]),
+        ("no column", 2, ["rows.csv: dataset.label: column lable: unknown; did you mean label?", "run.log)"]),
+        ("bad cell", 1, ["bad.csv: column size: expected finite numbers, got 'large' in line 43;", "run.log)"]),
+        ("score pictures", 2, ["aelab score is for runs on tables, this one is of task=denoise"]),
         ("no such id", 1, [f"run={'0' * 32}: neither a run folder nor the id of a run"]),
         ("broken input", 1, ["input=broken.npy: cannot be read"]),
         ("small input", 1, ["small.npy: images of (5, 5, 1), but the model takes (28, 28, 1)"]),

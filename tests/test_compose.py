@@ -73,9 +73,9 @@ def test_debug_overlays_change_a_run_and_keep_its_choices(name):
 
 def test_a_task_chooses_the_other_groups_and_what_is_typed_beats_it():
     cfg = config("task=anomaly")
-    assert (cfg.choices.dataset, cfg.choices.model, cfg.choices.score) == ("creditcard", "dense_ae", "mae")
+    assert (cfg.choices.dataset, cfg.choices.model, cfg.choices.score) == ("creditcard", "dense_ae", "mahalanobis")
     assert (cfg.choices.corruption, cfg.fit.batch_size, cfg.fit.precision) == ("", 256, "float32")
-    assert cfg.preparation._target_ == "aelab.preparation.quantile"
+    assert cfg.preparation._target_ == "aelab.preparation.standard"
     typed = config("score=max", "model=knn", "fit.epochs=2", "preparation=robust", "task=anomaly", "metric=[roc_auc]")
     assert (typed.choices.score, typed.choices.model, typed.fit.epochs) == ("max", "knn", 2)
     assert (typed.choices.preparation, list(typed.metric)) == ("robust", ["roc_auc"])

@@ -73,13 +73,23 @@ def test_knn_by_hand():
 
 def test_pca_rebuilds_from_its_components():
     """The rows of the contract have one direction in common: what lies along it is kept, the rest is lost."""
-    got = fitted("pca", bottleneck=3).predict(OTHER)
+    made = fitted("pca", bottleneck=3).predict(OTHER)
     theirs = PCA(n_components=3, svd_solver="full").fit(X)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, theirs.inverse_transform(theirs.transform(OTHER)), atol=1e-5)
-    np.testing.assert_allclose(fitted("pca", bottleneck=10).predict(OTHER), OTHER, atol=1e-4)
-    errors = [np.square(fitted("pca", bottleneck=k).predict(X) - X).mean() for k in (1, 4, 9)]
+    assert made["output"].dtype == made["code"].dtype == np.float32
+    np.testing.assert_allclose(made["output"], theirs.inverse_transform(theirs.transform(OTHER)), atol=1e-5)
+    np.testing.assert_allclose(made["code"], theirs.transform(OTHER), atol=1e-5)
+    np.testing.assert_allclose(fitted("pca", bottleneck=10).predict(OTHER)["output"], OTHER, atol=1e-4)
+    errors = [np.square(fitted("pca", bottleneck=k).predict(X)["output"] - X).mean() for k in (1, 4, 9)]
     assert errors[0] > errors[1] > errors[2] > 0
+
+
+@pytest.mark.parametrize("choice", [name for name in listed("score") if name != "elbo"])
+def test_the_scores_of_an_autoencoder_are_those_of_pca_too(choice):
+    model = fitted("pca", bottleneck=3)
+    made = component("score", choice)(X, model.predict(X))
+    scores = made(OTHER, model.predict(OTHER))
+    assert np.isfinite(scores).all()
+    assert np.median(scores[40:]) > 2 * np.median(scores[:40])
 
 
 def test_pca_has_at_most_as_many_components_as_features():

@@ -7,6 +7,7 @@ import pytest
 from contract import component, frozen, listed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScaler, StandardScaler
 
 from aelab import archive
@@ -17,7 +18,7 @@ CHOICES = listed("preparation", kind="table")
 RNG = np.random.default_rng(0)
 X = frozen(np.column_stack([RNG.normal(50, 9, 300), RNG.uniform(-1, 0, 300), RNG.integers(0, 4, 300)]))
 OTHER = frozen(X[:40] * 3 - 20)  # most of it beyond all training values
-PLAIN = {"log": None, "clip": None}
+PLAIN = {"log": None, "clip": None, "whiten": False}
 
 
 def columns(*names, **categories):
@@ -32,7 +33,8 @@ def prepared(choice, x, told=None, **values):
 
 def state(preparation):
     """All that was fitted, as it is now."""
-    return copy.deepcopy({**vars(preparation), "scaler": vars(preparation.scaler)})
+    fitted = {k: vars(v) if hasattr(v, "get_params") else v for k, v in vars(preparation).items()}
+    return copy.deepcopy(fitted)
 
 
 def test_all_preparations_are_for_tables():
@@ -46,8 +48,8 @@ def test_all_preparations_are_for_tables():
     ("choice", "values", "theirs"),
     [
         ("standard", {}, StandardScaler()),
-        ("robust", {}, RobustScaler()),
-        ("robust", {"within": [5, 90]}, RobustScaler(quantile_range=(5, 90))),
+        ("robust", {}, RobustScaler(unit_variance=True)),
+        ("robust", {"within": [5, 90]}, RobustScaler(quantile_range=(5, 90), unit_variance=True)),
         ("minmax", {}, MinMaxScaler()),
         ("quantile", {}, QuantileTransformer(n_quantiles=300, output_distribution="normal")),
         ("quantile", {"quantiles": 20}, QuantileTransformer(n_quantiles=20, output_distribution="normal")),
@@ -60,8 +62,15 @@ def test_numbers_are_scaled_as_by_scikit_learn(choice, values, theirs):
         got = prepare(x)
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got, theirs.transform(x).astype(np.float32))
-    assert prepare.features == ["a", "b", "c"]
-    np.testing.assert_array_equal(prepare.origin, [0, 1, 2])
+    np.testing.assert_array_equal(prepare.share, np.eye(3))
+
+
+def test_robust_leaves_a_normal_distribution_as_it_is():
+    x = np.random.default_rng(0).standard_normal((50_000, 1))
+    x[:2000] += 1000  # and outliers move it little
+    got = prepared("robust", x)(x)[2000:]
+    assert got.mean() == pytest.approx(0, abs=0.1)
+    assert got.std() == pytest.approx(1, abs=0.1)
 
 
 def test_quantiles_use_every_row():
@@ -86,34 +95,42 @@ def test_clip_ends_numbers_but_not_flags_and_categories(choice, clip):
 
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e9])
-def test_a_constant_column_is_no_obstacle(choice, value):
+def test_a_constant_column_is_a_flag_of_what_differs(choice, value):
     x = np.column_stack([X[:, 0], np.full(len(X), value)])
-    prepare = prepared(choice, x, log="auto")
-    got = prepare(x)
-    assert np.isfinite(got).all()
-    assert len(np.unique(got[:, 1])) == 1
-    assert np.isfinite(prepare(x + 1)).all()
+    prepare = prepared(choice, x, log="auto", clip=0.5)
+    np.testing.assert_array_equal(prepare(x)[:, 1], 0)
+    other = x[:5].copy()
+    other[[1, 3], 1] += [1e-3, -1e6]
+    other[4, 1] = np.nan  # empty: as usual
+    np.testing.assert_array_equal(prepare(other)[:, 1], [0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(prepare(other)[:, 0], prepare(x)[:5, 0])
 
 
 # ---- logarithms
 
 
 def shaped():
-    """Columns by their shape: only the third is both never negative and heavy-tailed."""
+    """Columns by their shape: only the third and the last are never negative and have a heavy tail."""
     rng = np.random.default_rng(1)
     heavy = np.exp(2 * rng.standard_normal(2000))
-    return np.column_stack(
-        [rng.standard_normal(2000), rng.random(2000), heavy, heavy - 1, -heavy, rng.exponential(size=2000)]
-    )
+    rare = np.where(rng.random(2000) < 0.1, 3.0, 0)
+    return np.column_stack([rng.standard_normal(2000), rng.random(2000), heavy, heavy - 1, -heavy, rare])
 
 
 def test_auto_takes_the_logarithm_of_heavy_tails_that_are_never_negative():
     x = shaped()
     got = prepared("standard", x, log="auto")(x)
     expected = x.copy()
-    expected[:, 2] = np.log1p(x[:, 2])
+    expected[:, [2, 5]] = np.log1p(x[:, [2, 5]])
     np.testing.assert_allclose(got, StandardScaler().fit_transform(expected), rtol=1e-5, atol=1e-6)
     assert not np.allclose(got[:, 2], prepared("standard", x)(x)[:, 2], atol=0.1)  # null takes none
+
+
+@pytest.mark.parametrize(("largest", "taken"), [(9.9, False), (10.1, True)])
+def test_a_tail_is_heavy_from_ten_times_the_third_quartile(largest, taken):
+    x = np.concatenate([np.linspace(0, 1, 76), np.ones(24), [largest]])[:, None]
+    assert np.quantile(x, 0.75) == 1
+    assert list(prepared("standard", x, log="auto").logged) == [0] * taken
 
 
 def test_the_logarithm_of_named_columns():
@@ -138,7 +155,7 @@ def test_a_logarithm_of_no_number_is_an_error(name):
     x = np.column_stack([X[:, 0], X[:, 2]])
     with pytest.raises(ConfigError) as error:
         prepared("standard", x, columns("a", kind=["u", "v", "w", "x"]), log=["a", name])
-    assert str(error.value) == f"preparation.log: {name} is no column of numbers; there are: ['a']"
+    assert str(error.value) == f"preparation.log: {name} is no column of numbers; there are: a"
 
 
 # ---- empty cells
@@ -149,8 +166,7 @@ def test_an_empty_cell_is_the_median_and_has_a_flag(choice):
     x = X.copy()
     x[[3, 8], 1] = np.nan
     prepare = prepared(choice, x)
-    assert prepare.features == ["a", "b", "c", "b is empty"]
-    np.testing.assert_array_equal(prepare.origin, [0, 1, 2, 1])
+    np.testing.assert_array_equal(prepare.share, np.eye(3)[[0, 1, 2, 1]])
     filled = np.where(np.isnan(x), np.median(np.delete(x[:, 1], [3, 8])), x)
     np.testing.assert_array_equal(prepare(x)[:, :3], prepared(choice, filled)(filled))
     np.testing.assert_array_equal(np.flatnonzero(prepare(x)[:, 3]), [3, 8])
@@ -160,7 +176,7 @@ def test_an_empty_cell_is_the_median_and_has_a_flag(choice):
 def test_a_cell_that_is_empty_in_the_test_alone_is_the_median():
     prepare, x = prepared("standard", X), X[:4].copy()
     x[2, 0] = np.nan
-    assert prepare.features == ["a", "b", "c"]
+    assert prepare(x).shape == (4, 3)
     filled = np.where(np.isnan(x), np.median(X[:, 0]), x)
     np.testing.assert_array_equal(prepare(x), prepare(filled))
 
@@ -174,6 +190,7 @@ def test_a_column_without_any_value_says_nothing(choice):
     assert np.isfinite(got).all()
     np.testing.assert_array_equal(got[:300, [0, 2]], prepared(choice, X)(X)[:, [0, 2]])
     np.testing.assert_array_equal(got[:, 3], np.arange(305) < 300)
+    assert len(np.unique(got[:300, 1])) == 1
 
 
 # ---- categories
@@ -184,8 +201,7 @@ def test_categories_are_one_hot_with_one_for_all_others(choice):
     x = np.array([[0, 1.5, 1], [1, 2.5, 0], [1, 3.5, 0], [0, 4.5, 1]])
     told = Columns(["proto", "size", "flag"], {"proto": ["tcp", "udp"], "flag": ["S0", "SF"]}, {})
     prepare = prepared(choice, x, told)
-    assert prepare.features == ["size", "proto=tcp", "proto=udp", "proto=other", "flag=S0", "flag=SF", "flag=other"]
-    np.testing.assert_array_equal(prepare.origin, [1, 0, 0, 0, 2, 2, 2])
+    np.testing.assert_array_equal(prepare.share, np.eye(3)[[1, 0, 0, 0, 2, 2, 2]])
     got = prepare(np.array([[0, 2.0, 1], [1, 2.0, 0], [2, 2.0, 2]]))[:, 1:]
     np.testing.assert_array_equal(got, [[1, 0, 0, 0, 1, 0], [0, 1, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]])
 
@@ -197,7 +213,45 @@ def test_a_table_without_a_number(choice):
     got = prepare(x)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, [[1, 0, 0, 0, 1, 0], [0, 1, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0]])
-    np.testing.assert_array_equal(prepare.origin, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(prepare.share, np.eye(2)[[0, 0, 0, 1, 1, 1]])
+
+
+# ---- whitening
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_whitened_features_are_the_principal_components_of_the_others(choice):
+    x = np.column_stack([X, X[:, 0] + X[:, 1], RNG.integers(0, 2, len(X))])
+    told = columns("a", "b", "c", "d", kind=["u", "v"])
+    plain, white = prepared(choice, x, told), prepared(choice, x, told, whiten=True)
+    theirs = PCA(whiten=True, svd_solver="full").fit(plain(x))
+    count = int((theirs.explained_variance_ > 1e-6 * theirs.explained_variance_[0]).sum())
+    got = white(x)
+    assert got.dtype == np.float32
+    assert got.shape == (len(x), count)
+    for rows in (x, x[:9] * 2):
+        np.testing.assert_allclose(white(rows), theirs.transform(plain(rows))[:, :count], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(got.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(np.cov(got.T), np.eye(count), atol=1e-3)
+    np.testing.assert_allclose(white.share, theirs.components_[:count] ** 2 @ plain.share, atol=1e-5)
+
+
+def test_whitening_leaves_out_what_others_tell():
+    """A sum of two columns, and one of the flags of two values, say nothing more."""
+    x = np.column_stack([X[:, 0], X[:, 1], RNG.integers(0, 2, len(X))])
+    told = columns("a", "b", kind=["u", "v"])
+    assert prepared("standard", x, told)(x).shape[1] == 5
+    assert prepared("standard", x, told, whiten=True)(x).shape[1] == 3
+    with_sum = np.column_stack([X[:, :2], X[:, 0] + X[:, 1]])
+    assert prepared("standard", with_sum, whiten=True)(with_sum).shape[1] == 2
+
+
+def test_a_component_belongs_to_the_columns_that_make_it():
+    """Scaled to [0, 1], a column of two values varies far more than a normal one: it is the first component alone."""
+    x = np.column_stack([RNG.standard_normal(4000), RNG.integers(0, 2, 4000)])
+    share = prepared("minmax", x, whiten=True).share
+    np.testing.assert_allclose(share, [[0, 1], [1, 0]], atol=0.01)
+    np.testing.assert_allclose(share.sum(axis=1), 1, rtol=1e-6)
 
 
 # ---- what holds for any table
@@ -224,36 +278,37 @@ def tables(draw):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-@given(table=tables(), log=st.sampled_from(["auto", None]), clip=st.sampled_from([None, 3.0]))
-@settings(max_examples=25)
-def test_any_table(choice, table, log, clip):
+@given(table=tables(), log=st.sampled_from(["auto", None]), clip=st.sampled_from([None, 3.0]), whiten=st.booleans())
+@settings(max_examples=30)
+def test_any_table(choice, table, log, clip, whiten):
     x, told, other = table
-    prepare = prepared(choice, frozen(x), told, log=log, clip=clip)
+    prepare = prepared(choice, frozen(x), told, log=log, clip=clip, whiten=whiten)
     before = state(prepare)
     got, elsewhere = prepare(x), prepare(frozen(other))
     for features, rows in ((got, x), (elsewhere, other)):
         assert features.dtype == np.float32
-        assert features.shape == (len(rows), len(prepare.features)) == (len(rows), len(prepare.origin))
+        assert features.shape == (len(rows), len(prepare.share))
         assert np.isfinite(features).all()
-    for feature, i in zip(prepare.features, prepare.origin, strict=True):  # every feature says where it is from
-        assert feature.startswith(told.names[i])
-    assert set(prepare.origin) == set(range(len(told.names)))
-    for i in (i for i, name in enumerate(told.names) if name in told.categories):
-        block = elsewhere[:, prepare.origin == i]
+    assert prepare.share.shape[1] == len(told.names)
+    np.testing.assert_allclose(prepare.share.sum(axis=1), 1, rtol=1e-5)  # every feature says where it is from
+    for i in (i for i, name in enumerate(told.names) if name in told.categories and not whiten):
+        block = elsewhere[:, prepare.share[:, i] == 1]
         np.testing.assert_array_equal(block, np.eye(4)[other[:, i].astype(int)])
     # Rows of the test move nothing that was fitted, and a row's features are its own.
     np.testing.assert_equal(state(prepare), before)
     np.testing.assert_array_equal(prepare(x), got)
-    np.testing.assert_array_equal(np.concatenate([prepare(row[None]) for row in other]), elsewhere)
+    alone = np.concatenate([prepare(row[None]) for row in other])
+    np.testing.assert_allclose(alone, elsewhere, rtol=1e-4, atol=1e-4 if whiten else 0)
 
 
+@pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("choice", CHOICES)
-def test_survives_a_file_bit_for_bit(choice, tmp_path):
+def test_survives_a_file_bit_for_bit(choice, whiten, tmp_path):
     x = np.column_stack([shaped()[:300], RNG.integers(0, 3, 300)])
     x[7, 2] = np.nan
-    prepare = prepared(choice, x, columns(*"abcdef", kind=["u", "v", "w"]), log="auto", clip=3.0)
+    prepare = prepared(choice, x, columns(*"abcdef", kind=["u", "v", "w"]), log="auto", clip=3.0, whiten=whiten)
     archive.write(prepare, tmp_path / "preparation.skops")
     again = archive.read(tmp_path / "preparation.skops")
     assert again(x).tobytes() == prepare(x).tobytes()
     assert again(x[:20] * 2).tobytes() == prepare(x[:20] * 2).tobytes()
-    assert (again.features, list(again.origin)) == (prepare.features, list(prepare.origin))
+    np.testing.assert_array_equal(again.share, prepare.share)

@@ -185,11 +185,11 @@ def test_number(value, shown):
 def test_metric_table():
     table = report.metric_table(METRICS)
     assert list(table.index) == ["psnr", "mse", "ssim", "information_gain"]
-    assert list(table.columns) == ["output", "input", "gain", "low", "high"]
+    assert list(table.columns) == ["output", "validation", "input", "gain", "low", "high"]
     nan = np.nan
-    np.testing.assert_array_equal(table.loc["psnr"], [20.7, 15.2, 5.5, nan, nan])
-    np.testing.assert_array_equal(table.loc["mse"], [0.00912, nan, nan, nan, nan])
-    np.testing.assert_array_equal(table.loc["information_gain"], [0.25, nan, nan, nan, nan])
+    np.testing.assert_array_equal(table.loc["psnr"], [20.7, 21.0, 15.2, 5.5, nan, nan])
+    np.testing.assert_array_equal(table.loc["mse"], [0.00912, *[nan] * 5])
+    np.testing.assert_array_equal(table.loc["information_gain"], [0.25, *[nan] * 5])
     assert report.metric_table({}).empty
 
 
@@ -198,8 +198,8 @@ def test_metric_table_of_intervals():
     metrics = {"test/auc_low": 0.8, "test/auc": 0.9, "test/auc_high": 0.95, "test/f1": 0.5, "test/too_high": 1.0}
     table = report.metric_table(metrics)
     assert set(table.index) == {"auc", "f1", "too_high"}
-    np.testing.assert_array_equal(table.loc["auc"], [0.9, np.nan, np.nan, 0.8, 0.95])
-    np.testing.assert_array_equal(table.loc["too_high"], [1.0, *[np.nan] * 4])
+    np.testing.assert_array_equal(table.loc["auc"], [0.9, *[np.nan] * 3, 0.8, 0.95])
+    np.testing.assert_array_equal(table.loc["too_high"], [1.0, *[np.nan] * 5])
 
 
 def test_terminal_table():
@@ -209,8 +209,8 @@ def test_terminal_table():
             console.print(report.terminal_table(metrics))
         return capture.get()
 
-    assert re.search(r"psnr +│ +20\.70 +│ +15\.20 +│ +5\.500", shown(METRICS))
-    assert re.search(r"ssim +│ +– +│ +– +│ +–", shown(METRICS))
+    assert re.search(r"psnr +│ +20\.70 +│ +21\.00 +│ +15\.20 +│ +5\.500", shown(METRICS))
+    assert re.search(r"ssim +│ +– +│ +– +│ +– +│ +–", shown(METRICS))
     assert "fit" not in shown(METRICS)
     assert "low" not in shown(METRICS)
     plain = shown({"test/recall@[bold]": 0.5})

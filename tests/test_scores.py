@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
+from sklearn.preprocessing import StandardScaler
 
 from aelab import check
 from aelab.config import DataError
@@ -60,6 +61,16 @@ def test_errors_by_hand(choice, parts, expected):
     np.testing.assert_allclose(score.parts(x, outputs), parts, rtol=1e-6)
 
 
+@pytest.mark.parametrize("choice", ["mse", "mae", "scaled", "max"])
+def test_the_mean_of_the_parts_is_the_score(choice):
+    """Or their maximum."""
+    score = component("score", choice)(rows(50, 4), {"output": rows(50, 4, seed=1)})
+    x, outputs = rows(9, 4, seed=2), {"output": rows(9, 4, seed=3)}
+    parts = score.parts(x, outputs)
+    made = parts.max(axis=1) if choice == "max" else parts.mean(axis=1)
+    np.testing.assert_allclose(score(x, outputs), made, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("power", "expected"),
     [
@@ -87,37 +98,71 @@ def test_scaled_makes_features_alike_whatever_their_unit():
     np.testing.assert_allclose(in_units, one, rtol=1e-4)
 
 
+def distance(train, error, code=0.0, shrinkage=0.0, train_code=None, codes=None):
+    """The Mahalanobis score of errors, fitted on training errors, and its parts."""
+    train, error = np.asarray(train, np.float32), np.asarray(error, np.float32)
+    score = component("score", "mahalanobis", code=code, shrinkage=shrinkage)(train, {"output": 0, "code": train_code})
+    outputs = {"output": 0, "code": codes}
+    return score(error, outputs), score.parts(error, outputs)
+
+
 def test_mahalanobis_by_hand():
-    """The covariance of these errors about zero is diag(0.5, 2); shrunk wholly it is 1.25 in both."""
-    train = [[1, 0], [-1, 0], [0, 2], [0, -2]]
-    score, outputs, x = scored("mahalanobis", train, [[0, 0], [0, 0]], [[1, 1], [0, -2]], shrinkage=0.0)
-    np.testing.assert_allclose(score(x, outputs), [(1 / 0.5 + 1 / 2) / 2, (4 / 2) / 2], rtol=1e-5)
-    np.testing.assert_allclose(score.parts(x, outputs), [[2, 0.5], [0, 2]], rtol=1e-5)
-    score, outputs, x = scored("mahalanobis", train, [[0, 0]], [[1, 1]], shrinkage=1.0)
-    np.testing.assert_allclose(score(x, outputs), [0.8], rtol=1e-5)
+    """Standard errors sqrt(0.5) and sqrt(2), without correlation: a distance of root mean squares."""
+    got, parts = distance([[1, 0], [-1, 0], [0, 2], [0, -2]], [[1, 1], [0, -2]])
+    np.testing.assert_allclose(got, np.sqrt([(1 / 0.5 + 1 / 2) / 2, (4 / 2) / 2]), rtol=1e-4)
+    np.testing.assert_allclose(parts, [[2, 0.5], [0, 2]], rtol=1e-4)
 
 
-def test_mahalanobis_is_about_zero_error():
-    """A model that is wrong by the same in every row of training: so much is usual, but it is not nothing."""
-    score, outputs, x = scored("mahalanobis", np.full((9, 1), 2.0), [[0], [0]], [[2], [0]], shrinkage=0.0)
-    np.testing.assert_allclose(score(x, outputs), [1, 0], atol=1e-6)
+@pytest.mark.parametrize(("shrinkage", "r"), [(0.0, 1 / 3), (0.5, 1 / 6), (1.0, 0)])
+def test_mahalanobis_counts_errors_that_go_together_once(shrinkage, r):
+    """Errors of variance 1 and correlation 1/3, which is shrunk: (1, 1) is nearer than (1, -1)."""
+    train = [[1, 1], [1, 1], [-1, -1], [-1, -1], [1, -1], [-1, 1]]
+    got, parts = distance(train, [[1, 1], [1, -1]], shrinkage=shrinkage)
+    np.testing.assert_allclose(got, np.sqrt([1 / (1 + r), 1 / (1 - r)]), rtol=1e-4)
+    np.testing.assert_allclose(np.sqrt(parts.mean(axis=1)), got, rtol=1e-6)
+
+
+def test_mahalanobis_is_about_the_usual_error():
+    got, _ = distance([[1], [3]], [[2], [3], [0]])
+    np.testing.assert_allclose(got, [0, 1, 2], atol=1e-4)
+
+
+def test_mahalanobis_knows_no_unit():
+    train, error, unit = rows(50, 3), rows(9, 3, seed=1), np.float32([1, 100, 0.01])
+    one, other = (distance(train * u, error * u, shrinkage=None)[0] for u in (np.float32(1), unit))
+    np.testing.assert_allclose(other, one, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0.0, 1), (0.25, 0.75 + 0.25 * np.sqrt(5)), (1.0, np.sqrt(5))])
+def test_an_unusual_code_counts_by_its_weight(code, expected):
+    """Error 1 and code 3, both of deviation 1 in training and without correlation: (1 + 9) / 2 together."""
+    train, train_code = [[1], [1], [-1], [-1]], np.float32([[1], [-1], [1], [-1]])
+    got, parts = distance(train, [[1]], code, 0.0, train_code, np.float32([[3]]))
+    np.testing.assert_allclose(got, [expected], rtol=1e-4)
+    np.testing.assert_allclose(parts, [[1]], rtol=1e-4)  # columns explain the error alone
 
 
 @pytest.mark.parametrize("shrinkage", [None, 0.0, 0.3])
-def test_mahalanobis_against_scikit_learn_and_scipy(shrinkage):
-    train, error, x = rows(80, 5), rows(20, 5, seed=1) + 1, rows(20, 5, seed=2)
-    score = component("score", "mahalanobis", shrinkage=shrinkage)(train, {"output": train * 0})
-    got = score(x, {"output": x - error})
-    theirs = LedoitWolf(assume_centered=True)
-    if shrinkage is not None:
-        theirs = ShrunkCovariance(shrinkage=shrinkage, assume_centered=True)
-    theirs.fit(train)
-    np.testing.assert_allclose(got, theirs.mahalanobis(error) / 5, rtol=1e-3)
+@pytest.mark.parametrize("code", [0.0, 1.0])
+def test_mahalanobis_against_scikit_learn_and_scipy(code, shrinkage):
+    train, error = rows(80, 5) * np.float32([1, 2, 3, 4, 5]), rows(20, 5, seed=1) + 1
+    train_code, codes = rows(80, 2, seed=2), rows(20, 2, seed=3)
+    got, _ = distance(train, error, code, shrinkage, train_code, codes)
+    before, after = (train, error) if code == 0 else (np.hstack([train, train_code]), np.hstack([error, codes]))
+    scale = StandardScaler().fit(before)
+    theirs = LedoitWolf() if shrinkage is None else ShrunkCovariance(shrinkage=shrinkage)
+    theirs.fit(scale.transform(before))
+    z = scale.transform(after)
+    np.testing.assert_allclose(got, np.sqrt(theirs.mahalanobis(z) / z.shape[1]), rtol=1e-3)
     inverse = np.linalg.inv(theirs.covariance_)
-    np.testing.assert_allclose(got, [mahalanobis(e, np.zeros(5), inverse) ** 2 / 5 for e in error], rtol=1e-3)
-    unshrunk = np.linalg.inv(train.T.astype(float) @ train / 80)
-    if shrinkage == 0:
-        np.testing.assert_allclose(got, np.einsum("ni,ij,nj->n", error, unshrunk, error) / 5, rtol=1e-3)
+    np.testing.assert_allclose(got, [mahalanobis(v, np.zeros(len(v)), inverse) / np.sqrt(len(v)) for v in z], rtol=1e-3)
+
+
+def test_an_error_that_never_varied_in_training_gives_a_number():
+    got, parts = distance(np.hstack([rows(30, 2), np.zeros((30, 1))]), [[0, 0, 0], [0, 0, 0.5]], shrinkage=None)
+    assert np.isfinite(got).all()
+    assert got[1] > 100 * got[0]
+    assert parts[1].argmax() == 2
 
 
 def test_elbo_by_hand():
@@ -151,18 +196,19 @@ def test_elbo_needs_what_a_variational_model_gives():
 
 # ---- thresholds
 
-LABELLED = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=1, max_size=60)
-"""Labels and scores with many ties."""
+
+@st.composite
+def labelled(draw):
+    """Labels and scores, many of them equal; anomalies first, last or anywhere among those."""
+    rng, n = np.random.default_rng(draw(st.integers(0, 10_000))), draw(st.integers(1, 40))
+    labels = rng.random(n) < draw(st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+    labels = draw(st.sampled_from([labels, np.sort(labels), np.sort(labels)[::-1]]))
+    return labels, 0.1 * rng.integers(0, draw(st.sampled_from([1, 2, 4, 20])), n)
 
 
-def arrays(pairs, scale=0.1):
-    labels, scores = zip(*pairs, strict=True)
-    return np.array(labels), np.array(scores) * scale
-
-
-@given(pairs=LABELLED)
-def test_best_f1_is_the_best_of_all(pairs):
-    labels, scores = arrays(pairs)
+@given(drawn=labelled())
+def test_best_f1_is_the_best_of_all(drawn):
+    labels, scores = drawn
     assume(labels.any())
     found = component("threshold", "best_f1")(labels, scores)
     assert type(found) is float
@@ -177,6 +223,12 @@ def test_best_f1_by_hand():
     assert component("threshold", "best_f1")(labels, scores.astype(np.float32)) == 7
 
 
+def test_best_f1_does_not_part_equal_scores():
+    """At 9 it is 2 / (1 + 2); with the one anomaly at 7 it would be 1, but all sevens are called: 4 / (7 + 2)."""
+    labels, scores = np.array([1, 1, 0, 0, 0, 0, 0], bool), np.array([9.0, 7, 7, 7, 7, 7, 7])
+    assert component("threshold", "best_f1")(labels, scores) == 9
+
+
 def test_best_f1_needs_anomalies():
     with pytest.raises(DataError) as error:
         component("threshold", "best_f1")(np.zeros(5, bool), np.arange(5.0))
@@ -184,9 +236,9 @@ def test_best_f1_needs_anomalies():
     assert str(error.value) == expected
 
 
-@given(pairs=LABELLED, share=st.floats(0, 1))
-def test_quantile_is_of_the_normal_rows(pairs, share):
-    labels, scores = arrays(pairs)
+@given(drawn=labelled(), share=st.floats(0, 1))
+def test_quantile_is_of_the_normal_rows(drawn, share):
+    labels, scores = drawn
     assume(not labels.all())
     found = component("threshold", "quantile", share=share)(labels, scores)
     calm = np.sort(scores[~labels])
@@ -198,8 +250,7 @@ def test_quantile_is_of_the_normal_rows(pairs, share):
 
 @st.composite
 def calm_rows(draw):
-    pairs = draw(LABELLED)
-    labels, scores = arrays(pairs)
+    labels, scores = draw(labelled())
     scores = scores.astype(draw(st.sampled_from([np.float32, np.float64])))
     n = max((~labels).sum(), 1)
     rate = draw(st.one_of(st.floats(0, 1), st.integers(0, int(n)).map(lambda k: k / n)))
@@ -265,18 +316,18 @@ def test_areas_by_their_definitions(seed):
     assert component("metric", "pr_auc")(labels, scores) == pytest.approx(area)
 
 
-@given(pairs=LABELLED, k=st.integers(1, 70))
-def test_precision_at_is_counted_by_hand(pairs, k):
+@given(drawn=labelled(), k=st.integers(1, 45))
+def test_precision_at_is_counted_by_hand(drawn, k):
     """The k highest; of equal ones those that come first."""
-    labels, scores = arrays(pairs)
+    labels, scores = drawn
     first = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
     got = component("metric", "precision_at", k=k)(labels, scores)
     assert got == pytest.approx(sum(bool(labels[i]) for i in first) / min(k, len(scores)))
 
 
-@given(pairs=LABELLED, rate=st.one_of(st.floats(0, 1), st.sampled_from([0.1, 0.25, 0.5])))
-def test_recall_at_is_the_best_of_all_thresholds(pairs, rate):
-    labels, scores = arrays(pairs)
+@given(drawn=labelled(), rate=st.one_of(st.floats(0, 1), st.sampled_from([0.1, 0.25, 0.5])))
+def test_recall_at_is_the_best_of_all_thresholds(drawn, rate):
+    labels, scores = drawn
     assume(labels.any())
     assume(not labels.all())
     found = [0.0]

@@ -27,12 +27,12 @@ class Detector:
 
 def isolation_forest(shape: Row, /, *, trees: Count, rows: Count, seed: Whole) -> Detector:
     """Isolation forest: how few random cuts set a row apart. Liu et al., ICDM 2008."""
-    return Detector(IsolationForest(trees, max_samples=rows, random_state=seed))
+    return Detector(IsolationForest(n_estimators=trees, max_samples=rows, random_state=seed))
 
 
 def lof(shape: Row, /, *, neighbours: Count) -> Detector:
     """Local outlier factor: how much sparser a row's neighbourhood is than its neighbours'. Breunig et al., 2000."""
-    return Detector(LocalOutlierFactor(neighbours, novelty=True))
+    return Detector(LocalOutlierFactor(n_neighbors=neighbours, novelty=True))
 
 
 def ocsvm(shape: Row, /, *, nu: Share, gamma: Level | None, rows: Count, seed: Whole) -> Detector:
@@ -86,9 +86,11 @@ def gaussian(shape: Row, /) -> Gauss:
 class Projection(Detector):
     """Principal components: rebuilds rows, so that every score of an autoencoder is one of its own."""
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Rows (n, d) from their components."""
-        return self.inner.inverse_transform(self.inner.transform(x)).astype(np.float32)
+    def predict(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The components of rows (n, d) as "code", and the rows from them as "output"."""
+        code = self.inner.transform(x)
+        made = self.inner.inverse_transform(code)
+        return {"output": made.astype(np.float32), "code": code.astype(np.float32)}
 
 
 def pca(shape: Row, /, *, bottleneck: Count) -> Projection:

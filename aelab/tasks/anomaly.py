@@ -49,7 +49,7 @@ class Anomaly(Task):
         """A dict of outputs for each member of the model, NumPy arrays; none from a detector that rebuilds nothing."""
         if isinstance(model, keras.Model):
             return members(model.predict(inputs, batch_size=4096, verbose=0))
-        return [{"output": model.predict(inputs)}] if hasattr(model, "predict") else []
+        return members(model.predict(inputs)) if hasattr(model, "predict") else []
 
     def fit_scores(self, model, data, cfg) -> None:
         """The score, fitted on normal training rows, and the threshold, on validation rows."""
