@@ -22,6 +22,7 @@ from aelab.config import ConfigError
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
+PLURALS = {"loss": "losses"}
 # What a run's result does not depend on: left out of its signature.
 ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra")
 
@@ -62,10 +63,10 @@ def target(file: Path) -> str | None:
 
 
 def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
-    """The choices of a group that take (or give) one of the kinds of input."""
+    """The choices of a group that take (or give) one of the kinds of input; losses of no kind fit all."""
     targets = {name: target(file) for name, file in choices(group, dirs).items()}
     found = {name: check.kinds(group, component) for name, component in targets.items() if component}
-    return [name for name, kind in found.items() if kind and set(kind) & set(kinds)]
+    return [name for name, kind in found.items() if set(kind or ()) & set(kinds) or (kind is None and group == "loss")]
 
 
 def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigError:
@@ -144,6 +145,11 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
         raise ConfigError(
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
+    suitable = fitting("dataset", check.kinds("task", cfg.task._target_) or (), dirs)
+    if fallback is not None and suitable and fallback not in suitable:
+        raise ConfigError(
+            f"dataset.fallback={fallback}: does not fit task={cfg.choices.task}; those that fit: {', '.join(suitable)}"
+        )
     if isinstance(cfg.optimizer.get("learning_rate"), DictConfig) and cfg.choices.schedule != "constant":
         raise ConfigError(
             f"schedule={cfg.choices.schedule}: needs a number as optimizer.learning_rate; or schedule=constant"
@@ -167,7 +173,7 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
             if wanted and kind and not set(kind) & set(wanted):
                 raise ConfigError(
                     f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes "
-                    f"{' or '.join(wanted)}; {group}s that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
+                    f"{' or '.join(wanted)}; {PLURALS.get(group, f'{group}s')} that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
                 )
 
 

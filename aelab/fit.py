@@ -162,10 +162,6 @@ class Record(keras.callbacks.Callback):
         if time.perf_counter() - self.sent > EVERY_S:
             self.send()
 
-    def on_train_end(self, logs=None):
-        """The rows since the last write."""
-        self.send()
-
     def send(self):
         """Epochs that are quicker than a write to the tracker go there together."""
         if self.pending:
@@ -252,13 +248,16 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
         on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
     )
     with bar.progress:
-        objective.fit(
-            batches,
-            validation_data=validation,
-            validation_batch_size=512,
-            epochs=settings.epochs,
-            shuffle=False,  # the batches are: by the run's seed, not by Python's global state
-            callbacks=[epochs, record, bar, best],
-            verbose=0,
-        )
+        try:
+            objective.fit(
+                batches,
+                validation_data=validation,
+                validation_batch_size=512,
+                epochs=settings.epochs,
+                shuffle=False,  # the batches are: by the run's seed, not by Python's global state
+                callbacks=[epochs, record, bar, best],
+                verbose=0,
+            )
+        finally:
+            record.send()
     return pd.DataFrame(record.rows)

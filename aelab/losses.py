@@ -9,7 +9,7 @@ import math
 import keras
 
 from aelab import ops
-from aelab.config import Count, Level
+from aelab.config import Count, Level, Pixels
 
 
 def mse(batch, outputs, model, /):
@@ -32,7 +32,7 @@ def charbonnier(batch, outputs, model, /, *, epsilon: Level):
     return ops.charbonnier(batch.target, outputs["output"], epsilon=epsilon)
 
 
-def ssim(batch, outputs, model, /, *, max_value: Level, window: Count, sigma: Level):
+def ssim(batch: Pixels, outputs, model, /, *, max_value: Level, window: Count, sigma: Level):
     """1 - SSIM of each image, in [0, 2]."""
     return 1.0 - ops.ssim(batch.target, outputs["output"], max_value=max_value, window=window, sigma=sigma)
 

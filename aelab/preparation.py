@@ -34,9 +34,12 @@ class Preparation:
         self.numeric, self.coded, self.clip, self.scaler = np.flatnonzero(~coded), np.flatnonzero(coded), clip, scaler
         self.sizes = [len(columns.categories[columns.names[i]]) + 1 for i in self.coded]
         numbers = x[:, self.numeric]
-        self.median = np.nanmedian(numbers, axis=0)
-        self.flagged = np.flatnonzero(np.isnan(numbers).any(axis=0))
-        numbers = np.where(np.isnan(numbers), self.median, numbers)
+        empty = np.isnan(numbers)
+        self.median = np.array(
+            [np.median(v[~e]) if not e.all() else 0.0 for v, e in zip(numbers.T, empty.T, strict=True)]
+        )
+        self.flagged = np.flatnonzero(empty.any(axis=0))
+        numbers = np.where(empty, self.median, numbers)
         self.constant = np.flatnonzero(np.ptp(numbers, axis=0) == 0)
         self.logged = self._logged(numbers, [columns.names[i] for i in self.numeric], log)
         if len(self.numeric):
@@ -47,6 +50,8 @@ class Preparation:
         if whiten:
             self.white = PCA(whiten=True, svd_solver="full", tol=0).fit(self._features(x))
             keep = self.white.explained_variance_ > SMALLEST * self.white.explained_variance_[0]
+            if not keep.any():
+                raise ConfigError("preparation.whiten: no column varies among the training rows; whiten=false")
             self.white = PCA(int(keep.sum()), whiten=True, svd_solver="full").fit(self._features(x))
             self.share = np.square(self.white.components_) @ self.share
 
@@ -57,7 +62,7 @@ class Preparation:
             return np.flatnonzero((numbers.min(axis=0, initial=0) >= 0) & heavy)
         if lacking := set(log or ()) - set(names):
             raise ConfigError(
-                f"preparation.log: {lacking.pop()} is no column of numbers; there are: {', '.join(names)}"
+                f"preparation.log: {sorted(lacking)[0]} is no column of numbers; there are: {', '.join(names)}"
             )
         return np.flatnonzero([name in (log or ()) for name in names])
 

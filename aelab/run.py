@@ -99,12 +99,14 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
         handler.close()
 
 
+ASIDE = ("hydra.", "tracking.")
+
+
 def values(overrides: list[str]) -> list[str]:
     """The values among a job's overrides, in short, for its name: model.bottleneck=8 is bottleneck=8."""
     pairs = (o.partition("=") for o in overrides)
-    return [
-        f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if "." in key and not key.startswith("hydra.")
-    ]
+    short = ((key.rpartition(".")[2], value) for key, _, value in pairs if "." in key and not key.startswith(ASIDE))
+    return [f"{name}={value}" for name, value in short]
 
 
 def announce(data, reason: str | None) -> None:

@@ -195,7 +195,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         ("score=mse", "score=mse: task=denoise takes none; leave it out"),
         ("preparation=robust", "preparation=robust: task=denoise takes none; leave it out"),
         ("threshold=best_f1", "threshold=best_f1: task=denoise takes none; leave it out"),
-        ("task=anomaly score.zzz=1", "score.zzz: unknown; there are: none"),
+        ("task=anomaly score=mse +score.zzz=1", "score.zzz: unknown; there are: none"),
         ("task=anomaly score=scaled score.floor=-1", "score.floor: expected a number at least 0, got -1"),
         ("task=anomaly threshold=quantile threshold.share=2", "threshold.share: expected a number from 0 to 1, got 2"),
         (
@@ -370,12 +370,15 @@ def test_kinds_are_read_from_annotations(group, name, kind):
 
 @pytest.mark.parametrize("group", [*check.ONE, *check.SEVERAL, *check.NEEDED])
 def test_every_component_is_for_one_kind_or_for_any(group):
-    """Losses, optimizers and schedules are for any."""
+    """Optimizers and schedules are for any, and so are most losses."""
     known = compose.choices(group, [compose.CONF])
     targets = {name: target for name, file in known.items() if (target := compose.target(file))}
     images, tables = (compose.fitting(group, (kind,), [compose.CONF]) for kind in ("image", "table"))
-    if group in ("loss", "optimizer", "schedule"):
+    if group in ("optimizer", "schedule"):
         assert images == tables == []
+    elif group == "loss":
+        assert images == sorted(targets)
+        assert tables == sorted(set(targets) - {"ssim"})
     else:
         assert sorted([*images, *tables]) == sorted(targets)
 

@@ -46,7 +46,7 @@ def dense_ae(
 ) -> keras.Model:
     """An autoencoder of dense layers: `hidden`, a linear code of `bottleneck` numbers, and `hidden` in reverse.
 
-    `l1` and `l2` are penalties on the weights.
+    `l1` and `l2` are penalties on the weights of the hidden layers.
     """
     knobs = {"activation": activation, "dropout": dropout, "l1": l1, "l2": l2}
 

@@ -60,6 +60,11 @@ class Sampled(Detector):
 class Distance(Detector):
     """Mean distance to the nearest training rows."""
 
+    def fit(self, x: np.ndarray) -> None:
+        """Keep the rows (n, d); where there are fewer than neighbours, all of them are neighbours."""
+        self.inner.set_params(n_neighbors=min(self.inner.n_neighbors, len(x)))
+        super().fit(x)
+
     def score(self, x: np.ndarray) -> np.ndarray:
         """Mean Euclidean distance to the neighbours, (n,)."""
         return self.inner.kneighbors(x)[0].mean(axis=1)

@@ -58,7 +58,9 @@ class Anomaly(Task):
         try:
             self.scores = [compose.build(cfg.score, calm, made) for made in self.predict(model, calm)]
         except KeyError as error:
-            raise AelabError(f"score={cfg.choices.score}: the model gives no {error}; take model=vae") from error
+            raise AelabError(
+                f"score={cfg.choices.score}: model={cfg.choices.model} gives no {error}; take another score"
+            ) from error
         strange = data.validation.y > 0
         self.threshold = compose.build(cfg.threshold, strange, self.score(model, data.validation.x))
 
