@@ -265,6 +265,8 @@ def test_a_record_writes_the_file_every_epoch(tmp_path):
     record.sent = np.inf  # never again
     objective(linear(), mse=MSE).fit(X / 2, X, epochs=3, verbose=0, callbacks=[record])
     assert list(pd.read_csv(tmp_path / "history.csv")["epoch"]) == [1, 2, 3]
+    assert record.log.rows == []
+    record.send()
     assert len(record.log.rows) == 3
 
 
