@@ -171,9 +171,10 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
         for name, component in nodes.items():
             kind = check.kinds(group, component["_target_"]) if isinstance(component, dict) else None
             if wanted and kind and not set(kind) & set(wanted):
+                known = ", ".join(fitting(group, wanted, dirs)) or "none"
                 raise ConfigError(
-                    f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes "
-                    f"{' or '.join(wanted)}; {PLURALS.get(group, f'{group}s')} that fit: {', '.join(fitting(group, wanted, dirs)) or 'none'}"
+                    f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes {' or '.join(wanted)}; "
+                    f"{PLURALS.get(group, f'{group}s')} that fit: {known}"
                 )
 
 

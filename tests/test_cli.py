@@ -34,7 +34,7 @@ CONFIG_ERRORS = {
     "ui": (["ui", "prot=1"], "prot=1: unknown; did you mean port?"),
     "no label": (["task=anomaly", "dataset=csv", "path=a.csv", "positive=1"], "label: missing; give it as label=..."),
     "no score": (["task=anomaly", "~score"], "score=null: task=anomaly needs one; there are: elbo, "),
-    "score": (["score=mae"], "score=mae: is for table data, but task=denoise takes image; scores that fit: none"),
+    "score": (["score=mae"], "score=mae: task=denoise takes none; leave it out"),
     "table": (["dataset=nsl_kdd"], "dataset=nsl_kdd: is for table data, but task=denoise takes image; datasets that "),
     "pictures": (
         ["task=anomaly", "model=unet_mini"],
