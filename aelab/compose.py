@@ -145,6 +145,7 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
         raise ConfigError(
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
+    _together(plain, cfg.choices, dirs)
     suitable = fitting("dataset", check.kinds("task", cfg.task._target_) or (), dirs)
     if fallback is not None and suitable and fallback not in suitable:
         raise ConfigError(
@@ -154,7 +155,6 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
         raise ConfigError(
             f"schedule={cfg.choices.schedule}: needs a number as optimizer.learning_rate; or schedule=constant"
         )
-    _together(plain, cfg.choices, dirs)
 
 
 def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:

@@ -80,12 +80,15 @@ def score(folder: Path, cfg: DictConfig, source: Path, target: Path, rows: int, 
         with console.counter("scoring", "rows") as count, half.open("w", encoding="utf-8", newline="") as file:
             for frame in frames:
                 raw, kept, told = encode(task.columns, frame, str(source), repair)
-                found = task.explained(model, raw, 3).set_axis(frame.index[kept])
-                frame.iloc[kept].join(found).to_csv(file, index=False, header=done == 0)
-                done, flagged = done + len(kept), flagged + int(found["flag"].sum())
                 for name, what in told.items():
                     repaired.setdefault(name, []).append(what)
                 count(len(frame))
+                if not len(kept):
+                    continue
+                found = task.explained(model, raw, 3).set_axis(frame.index[kept])
+                rest = frame.iloc[kept].drop(columns=list(found), errors="ignore")  # of an earlier scoring
+                rest.join(found).to_csv(file, index=False, header=done == 0)
+                done, flagged = done + len(kept), flagged + int(found["flag"].sum())
         half.replace(target)
     finally:
         half.unlink(missing_ok=True)

@@ -34,6 +34,8 @@ def _text(value: object) -> str:
         found = float(text)
     except ValueError:
         return text
+    if abs(found) >= 2**53:  # a code so long that a float would merge it with its neighbours
+        return text
     return f"{found:.0f}" if found.is_integer() else repr(found)
 
 

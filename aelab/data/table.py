@@ -141,7 +141,7 @@ def cut(rows: np.ndarray, y: np.ndarray, share: float, seed: int, clock: np.ndar
         return rows[:-count], rows[-count:]
     strange = (y[rows] > 0).astype(int)
     if min(strange.sum(), len(rows) - strange.sum()) < 2:
-        raise DataError("expected at least two anomalies and two normal rows, to be drawn into the splits")
+        raise DataError("dataset: expected at least two anomalies and two normal rows, to be drawn into the splits")
     try:
         rest, held = train_test_split(rows, test_size=share, stratify=strange, random_state=seed)
     except ValueError as error:

@@ -27,7 +27,7 @@ class Detector:
 
 def isolation_forest(shape: Row, /, *, trees: Count, rows: Count, seed: Whole) -> Detector:
     """Isolation forest: how few random cuts set a row apart. Liu et al., ICDM 2008."""
-    return Detector(IsolationForest(n_estimators=trees, max_samples=rows, random_state=seed))
+    return Forest(IsolationForest(n_estimators=trees, max_samples=rows, random_state=seed))
 
 
 def lof(shape: Row, /, *, neighbours: Count) -> Detector:
@@ -41,6 +41,15 @@ def ocsvm(shape: Row, /, *, nu: Share, gamma: Level | None, rows: Count, seed: W
     `gamma` null is 1 / (d * variance), scikit-learn's "scale". Schoelkopf et al., 2001.
     """
     return Sampled(OneClassSVM(nu=nu, gamma="scale" if gamma is None else gamma), rows, seed)
+
+
+class Forest(Detector):
+    """A forest whose trees see no more rows than there are."""
+
+    def fit(self, x: np.ndarray) -> None:
+        """Learn from rows (n, d)."""
+        self.inner.set_params(max_samples=min(self.inner.max_samples, len(x)))
+        super().fit(x)
 
 
 class Sampled(Detector):

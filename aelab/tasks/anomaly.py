@@ -33,6 +33,13 @@ class Anomaly(Task):
         if self.preparation is None:
             self.columns = data.columns
             self.preparation = compose.build(cfg.preparation, data.train.x[data.train.y == 0], data.columns)
+        elif (data.columns.names, data.columns.categories) != (self.columns.names, self.columns.categories):
+            own = self.columns.categories
+            differs = [n for n in data.columns.names if data.columns.categories.get(n) != own.get(n)]
+            raise AelabError(
+                "the columns are not those that the run was trained on, or have other categories: "
+                f"{', '.join(differs)}; use the run's own seed and data, or aelab score"
+            )
         self.raw = data.test
         parts = {part: getattr(data, part) for part in ("train", "validation", "test")}
         return replace(data, **{part: Split(self.preparation(s.x), s.y) for part, s in parts.items()})
@@ -57,12 +64,12 @@ class Anomaly(Task):
         self.centre = np.median(calm, axis=0)
         try:
             self.scores = [compose.build(cfg.score, calm, made) for made in self.predict(model, calm)]
+            scores = self.score(model, data.validation.x)
         except KeyError as error:
             raise AelabError(
                 f"score={cfg.choices.score}: model={cfg.choices.model} gives no {error}; take another score"
             ) from error
-        strange = data.validation.y > 0
-        self.threshold = compose.build(cfg.threshold, strange, self.score(model, data.validation.x))
+        self.threshold = compose.build(cfg.threshold, data.validation.y > 0, scores)
 
     def score(self, model, x) -> np.ndarray:
         """How strange each row is, float (n,): the mean over the members of a model."""
