@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -55,11 +56,9 @@ def choices(group: str, dirs: list[Path]) -> dict[str, Path]:
 
 
 def target(file: Path) -> str | None:
-    """The `_target_` of a choice, wherever its YAML places it."""
-    node = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    while isinstance(node, dict) and "_target_" not in node:
-        node = next((v for v in node.values() if isinstance(v, dict)), None)
-    return node["_target_"] if node else None
+    """The `_target_` of a choice, wherever its YAML places it; read as text, as help and errors look at every file."""
+    found = re.search(r"^\s*_target_:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip("'\"") if found else None
 
 
 def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
@@ -108,7 +107,8 @@ def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
     try:
         cfg = hydra_compose("config", search_path(dirs) + overrides, return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
-        helpers = [str(k) for k in cfg if f"${{{k}}}" in OmegaConf.to_yaml(cfg)]
+        text = OmegaConf.to_yaml(cfg)  # once: it takes 30 ms
+        helpers = [str(k) for k in cfg if f"${{{k}}}" in text]
         cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:  # ValueError: Hydra's of model=3
         raise _explain(error, overrides, dirs) from error
@@ -146,11 +146,14 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
     _together(plain, cfg.choices, dirs)
-    suitable = fitting("dataset", check.kinds("task", cfg.task._target_) or (), dirs)
-    if fallback is not None and suitable and fallback not in suitable:
-        raise ConfigError(
-            f"dataset.fallback={fallback}: does not fit task={cfg.choices.task}; those that fit: {', '.join(suitable)}"
-        )
+    wanted = check.kinds("task", cfg.task._target_)
+    if fallback is not None and wanted:
+        kind = check.kinds("dataset", target(choices("dataset", dirs)[fallback]) or "")
+        if kind and not set(kind) & set(wanted):
+            known = ", ".join(fitting("dataset", wanted, dirs))
+            raise ConfigError(
+                f"dataset.fallback={fallback}: does not fit task={cfg.choices.task}; those that fit: {known}"
+            )
     if isinstance(cfg.optimizer.get("learning_rate"), DictConfig) and cfg.choices.schedule != "constant":
         raise ConfigError(
             f"schedule={cfg.choices.schedule}: needs a number as optimizer.learning_rate; or schedule=constant"
