@@ -27,8 +27,8 @@ class Batch(NamedTuple):
     target: object
 
 
-EVERY_S = 1.0
-"""Seconds between writes to the tracker: one takes about 75 ms, as long as some epochs."""
+WRITING = 0.1
+"""Share of the time that writes to the tracker may take: one takes about 75 ms, as long as some epochs."""
 STREAMS = ("order", "noise", "validation", "test")
 
 
@@ -137,7 +137,8 @@ class Record(keras.callbacks.Callback):
 
     def __init__(self, file: Path, log):
         super().__init__()
-        self.file, self.log, self.rows, self.pending, self.sent = file, log, [], [], 0.0
+        self.file, self.log, self.rows, self.pending = file, log, [], []
+        self.began, self.writing = time.perf_counter(), 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         """Stop at once: weights that are not finite never recover."""
@@ -159,14 +160,15 @@ class Record(keras.callbacks.Callback):
         self.rows.append(row)
         pd.DataFrame(self.rows).to_csv(self.file, index=False)
         self.pending.append(row)
-        if time.perf_counter() - self.sent > EVERY_S:
+        if self.writing <= WRITING * (time.perf_counter() - self.began):
             self.send()
 
     def send(self):
         """Epochs that are quicker than a write to the tracker go there together."""
+        clock = time.perf_counter()
         if self.pending:
             self.log.epochs(self.pending)
-        self.pending, self.sent = [], time.perf_counter()
+        self.pending, self.writing = [], self.writing + time.perf_counter() - clock
 
 
 class Bar(keras.callbacks.Callback):
