@@ -10,6 +10,7 @@ The baseline script is looked for in $AELAB_BASELINES, else ../shared/baselines;
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def baseline() -> dict:
 def aelab(name: str) -> dict:
     """One aelab run by the real command: the same figures from its metrics.json, and the time by our own clock."""
     folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)  # its log would be added to
     clock = time.perf_counter()
     words = [*RUNS[name], f"hydra.run.dir={folder}", "dataset.fallback=null"]
     done = subprocess.run([*TIMED, *words], stderr=subprocess.PIPE, text=True, check=True)
