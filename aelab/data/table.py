@@ -53,39 +53,32 @@ def table(
     Relative paths are looked for in `data_dir` and the cache, and downloaded, where `urls` are given: see `fetch`.
     Errors: DataError names file, line and column; ConfigError names the setting.
     """
-
     reading = {"names": names, "header": header, "delimiter": delimiter, "missing": missing}
     files = {"train": path, "validation": path, "test": test_path or path}
     frames = {file: read_frame(locate(file, urls, md5, data_dir), **reading) for file in dict.fromkeys(files.values())}
     for file, frame in frames.items():
-        present(frame, file, "label", [label])
-        present(frame, file, "drop", drop)
-        present(frame, file, "time", [time] if time else [])
-    y, label_names = labels(frames[path][label], path, normal, positive, families)
-    clock = clock_of(frames[path], time, path) if time else None
+        for setting, wanted in (("label", [label]), ("drop", drop), ("time", [time] if time else [])):
+            present(frame, file, setting, wanted)
+    given = {file: labels(frame[label], file, normal, positive, families) for file, frame in frames.items()}
+    parts = split(frames, given, path, test_path, time, (test, split_seed), (validation, seed))
+    columns = [column for column in frames[path].columns if column not in (label, *drop)]
+    known = None if categorical == "auto" else categorical
+    about = name, parts, given[path][1], columns, known, reading, mark(*frames.values())
+    cutting = {"repair": repair, "contamination": contamination, "limit": limit, "seed": seed}
+    return assemble(*about, **cutting, where=files, source=source, licence=licence)
+
+
+def split(frames, given, path, test_path, time, test: tuple, validation: tuple) -> dict[str, tuple]:
+    """Part -> (frame, y); `test` and `validation` are the share and the seed of each draw."""
+    y, clock = given[path][0], clock_of(frames[path], time, path) if time else None
     rows, parts = np.arange(len(y)), {}
     if test_path:
-        parts["test"] = frames[test_path], labels(frames[test_path][label], test_path, normal, positive, families)[0]
+        parts["test"] = frames[test_path], given[test_path][0]
     else:
-        rows, held = cut(rows, y, test, split_seed, clock)
+        rows, held = cut(rows, y, *test, clock)
         parts["test"] = frames[path].iloc[held], y[held]
-    rows, held = cut(rows, y, validation, seed, clock)
-    return assemble(
-        name,
-        parts | {part: (frames[path].iloc[r], y[r]) for part, r in (("train", rows), ("validation", held))},
-        label_names,
-        [column for column in frames[path].columns if column not in (label, *drop)],
-        None if categorical == "auto" else categorical,
-        reading,
-        mark(*frames.values()),
-        repair=repair,
-        contamination=contamination,
-        limit=limit,
-        seed=seed,
-        where=files,
-        source=source,
-        licence=licence,
-    )
+    rows, held = cut(rows, y, *validation, clock)
+    return parts | {part: (frames[path].iloc[r], y[r]) for part, r in (("train", rows), ("validation", held))}
 
 
 def present(frame: pd.DataFrame, where: str, setting: str, names: list[str]) -> None:

@@ -71,16 +71,15 @@ class Anomaly(Task):
             ) from error
         self.threshold = compose.build(cfg.threshold, data.validation.y > 0, scores)
 
-    def score(self, model, x) -> np.ndarray:
-        """How strange each row is, float (n,): the mean over the members of a model."""
-        made = self.predict(model, x)
+    def score(self, model, x, made=None) -> np.ndarray:
+        """How strange each row is, float (n,): the mean over the members of a model; `made` is what it predicted."""
+        made = self.predict(model, x) if made is None else made
         if not made:
             return model.score(x)
         return np.mean([score(x, outputs) for score, outputs in zip(self.scores, made, strict=True)], axis=0)
 
-    def parts(self, model, x) -> np.ndarray:
+    def parts(self, x, made) -> np.ndarray:
         """What each column of the table adds to the score, (n, c); a detector's own: how far it is from the median."""
-        made = self.predict(model, x)
         parts = [score.parts(x, outputs) for score, outputs in zip(self.scores, made, strict=True)]
         parts = np.mean(parts, axis=0) if parts else np.abs(x - self.centre)
         return parts @ self.preparation.share
@@ -88,7 +87,8 @@ class Anomaly(Task):
     def explained(self, model, raw, count: int) -> pd.DataFrame:
         """score, flag and because of raw rows (n, c): the `count` columns that add most to each score."""
         x = self.preparation(raw)
-        scores, parts = self.score(model, x), self.parts(model, x)
+        made = self.predict(model, x)
+        scores, parts = self.score(model, x, made), self.parts(x, made)
         flags, reasons = scores >= self.threshold, because(self.columns, raw, parts, count)
         return pd.DataFrame({"score": scores, "flag": flags, "because": reasons})
 
@@ -97,7 +97,8 @@ class Anomaly(Task):
         if self.scores is None:
             self.fit_scores(model, data, cfg)
         x, strange = data.test.x, data.test.y > 0
-        made, scores = self.predict(model, x), self.score(model, x)
+        made = self.predict(model, x)
+        scores = self.score(model, x, made)
         if not np.isfinite(scores).all():
             raise AelabError(f"{np.sum(~np.isfinite(scores)):,} rows of the test have a score that is not finite")
         measured = partials(cfg.metric, "goal")
@@ -106,7 +107,7 @@ class Anomaly(Task):
         metrics |= {f"val/{name}": metric(*known) for name, metric in measured.items()}  # what choices are made by
         metrics |= self.intervals(measured, strange, scores, cfg.seed) | self.at_threshold(strange, scores)
         examples = pd.DataFrame({"score": scores, "flag": scores >= self.threshold, "label": data.test.y})
-        self.shares = self.parts(model, x)
+        self.shares = self.parts(x, made)
         return Result(x, x, made[0] if len(made) == 1 else None, examples, metrics)
 
     def intervals(self, measured, strange, scores, seed) -> dict[str, float]:
