@@ -1,6 +1,7 @@
 """All that depends on the backend, the processor or its devices: seeds, precision, determinism, quiet start-up."""
 
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from aelab.config import Fit
 
+gc.freeze()  # what the imports made stays for good: each collection would look through all of it, 0.4 s
 tf.get_logger().handlers[:] = [logging.NullHandler()]  # its warnings go to run.log, not to the terminal
 
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
@@ -74,3 +76,8 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(trim, 1 << 30)
         libc.mallopt(mmap, 32 << 20)
+
+
+def sparse_product(index, values, shape: tuple[int, int], dense):
+    """Sparse (n, k), given by index (e, 2) in order of rows and values (e,), times dense (k, d): (n, d)."""
+    return tf.sparse.sparse_dense_matmul(tf.SparseTensor(index, values, shape), dense)

@@ -23,19 +23,25 @@ HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 TRUSTED = ("aelab", "keras.optimizers")
 # What a group adds to the knobs of its functions: a loss term's weight, a metric's better direction...
 GROUP_KEYS = {
-    "loss": {"weight": config.Level},
+    "loss": {"weight": config.Level, "warmup": config.Whole | None},
     "metric": {"goal": Literal["min", "max"]},
     "dataset": {"fallback": str | None},
 }
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
-NEEDED = ("preparation", "score", "threshold")
-"""The groups of which a run takes one component if its task says so (`needs`), and none else."""
+NEEDED = ("preparation", "score", "threshold", "similarity")
+"""The groups of which a run takes one component if its task says so (`needs`), may take one (`may`), and none else."""
 SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 KINDS = {
-    **dict.fromkeys(("Image", "Images", "Pixels"), "image"),
-    **dict.fromkeys(("Row", "Rows", "Table", "Labels"), "table"),
+    **dict.fromkeys(("Image", "Images", "Pixels"), ("image",)),
+    **dict.fromkeys(("Row", "Rows", "Table", "Labels"), ("table",)),
+    **dict.fromkeys(("Interactions", "Hits"), ("interactions",)),
+    "ByItem": ("items",),
+    "Catalogue": ("vectors",),
+    "Ratings": ("ratings",),
+    "Pairs": ("pairs",),
+    "Values": ("image", "pairs"),
 }
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
 _SAFE = (ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp, ast.BitOr)
@@ -49,11 +55,11 @@ class Knob(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What the source says of a function or class: its knobs, input kind and output kind."""
+    """What the source says of a function or class: its knobs, and the kinds that it takes and gives."""
 
     knobs: dict[str, Knob]
-    takes: str | None
-    gives: str | None
+    takes: tuple[str, ...] | None
+    gives: tuple[str, ...] | None
     node: ast.AST
 
 
@@ -294,5 +300,4 @@ def kinds(group: str, target: str) -> tuple[str, ...] | None:
     if group == "task":
         return class_value(target, "kinds")
     found = signature(target)
-    kind = found and (found.gives if group == "dataset" else found.takes)
-    return (kind,) if kind else None
+    return found and (found.gives if group == "dataset" else found.takes)

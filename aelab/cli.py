@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -30,8 +31,8 @@ def _on_sigterm(signum, frame):
     raise Terminated("terminated (SIGTERM)")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The entry point `aelab`; exits with 0, 1 (a run failed), 2 (a wrong command), 130 (^C) or 143 (SIGTERM)."""
+def main(argv: list[str] | None = None) -> NoReturn:
+    """The entry point `aelab`; ends with 0, 1 (a run failed), 2 (a wrong command), 130 (^C) or 143 (SIGTERM)."""
     argv = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
@@ -48,8 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         console.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         code = 1
-    console.hush()
-    sys.exit(code)
+    console.leave(code)
 
 
 def dispatch(argv: list[str]) -> int:
@@ -159,6 +159,7 @@ class Job:
         own = HydraConfig.get()
         cfg = compose.settle(cfg, compose.chosen(own.runtime.choices, self.dirs))
         overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
+        self.folder = folder
         self.done += 1
         if self.total > 1:
             console.out.rule(f"job {self.done}/{self.total}: {' '.join(overrides)}")
@@ -239,8 +240,9 @@ def _doctor(argv: list[str]) -> int:
         return doctor(cfg)
 
 
+USED = (commands.evaluate, commands.predict, commands.score, commands.recommend, commands.similar)
 COMMANDS = {
-    **{f.__name__: f for f in (commands.evaluate, commands.predict, commands.score)},
+    **{f.__name__: f for f in USED},
     "rerun": _rerun,
     "ui": _ui,
     "doctor": _doctor,

@@ -1,10 +1,11 @@
 """The words of the command line that work on a finished run: each takes key=value words and returns an exit code."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
-from aelab import check, console, past
+from aelab import check, compose, console, past
 from aelab.config import ConfigError
 
 
@@ -43,17 +44,30 @@ def stored(argv: list[str], **more: str):
     return own, rest, folder, past.config(folder, rest, allow)
 
 
-def _of_kind(kind: str, cfg, run: str, command: str) -> None:
+def _of_kind(kind: str, cfg, run: str, command: str, plural: str = "s") -> None:
     if kind not in (check.kinds("task", cfg.task._target_) or ()):
-        raise ConfigError(f"run={run}: aelab {command} is for runs on {kind}s, this one is of task={cfg.choices.task}")
+        raise ConfigError(
+            f"run={run}: aelab {command} is for runs on {kind}{plural}, this one is of task={cfg.choices.task}"
+        )
 
 
-def _call(name: str, folder: Path, *args) -> int:
+def _call(name: str, folder: Path, *args, module: str = "stored") -> int:
     with console.native_noise_to(folder / "run.log"):
         with console.leaving_at_once():
-            from aelab import stored as heavy
+            heavy = importlib.import_module(f"aelab.{module}")
         getattr(heavy, name)(folder, *args)
     return 0
+
+
+def _number(own: dict[str, str], key: str, kind: type = int) -> int | float:
+    """A number of at least 0 among a command's own words."""
+    try:
+        value = kind(own[key])
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{key}={own[key]}: expected {'a whole number' if kind is int else 'a number'}, at least 0")
+    return value
 
 
 def evaluate(argv: list[str]) -> int:
@@ -74,9 +88,32 @@ def score(argv: list[str]) -> int:
     more = {"input": "FILE", "output": "FILE.csv", "rows": "[50000]", "repair": "[missing or drop]"}
     own, _, folder, cfg = stored(argv, **more)
     _of_kind("table", cfg, own["run"], "score")
-    rows, repair = own.get("rows", "50000"), own.get("repair")
-    if not rows.isdecimal() or not int(rows):
-        raise ConfigError(f"rows={rows}: expected how many rows to score at a time")
+    rows, repair = _number({"rows": "50000"} | own, "rows"), own.get("repair")
+    if not rows:
+        raise ConfigError("rows=0: expected how many rows to score at a time")
     if repair not in (None, "missing", "drop"):
         raise ConfigError(f"repair={repair}: expected missing or drop")
-    return _call("score", folder, cfg, Path(own["input"]), Path(own["output"]), int(rows), repair)
+    return _call("score", folder, cfg, Path(own["input"]), Path(own["output"]), rows, repair)
+
+
+def recommend(argv: list[str]) -> int:
+    """What a user does not know yet, best first."""
+    more = {"user": "ID", "top": "[10]", "min_ratings": "[5]", "shrink": "[10]"}
+    own, _, folder, cfg = stored(argv, **more)
+    _of_kind("ratings", cfg, own["run"], "recommend", "")
+    own = {"top": "10", "min_ratings": "5", "shrink": "10"} | own
+    numbers = _number(own, "top"), _number(own, "min_ratings"), _number(own, "shrink", float)
+    return _call("recommend", folder, cfg, own["user"], *numbers, module="lookup")
+
+
+def similar(argv: list[str]) -> int:
+    """The items nearest to another."""
+    name = next((w.partition("=")[2] for w in argv if w.startswith("similarity=")), None)
+    own, _, folder, cfg = stored([w for w in argv if not w.startswith("similarity=")], item="TITLE_OR_ID", top="[10]")
+    _of_kind("ratings", cfg, own["run"], "similar", "")
+    with compose.session():
+        chosen = compose.compose(
+            ["task=similarity", "model.run=.", f"similarity={name or 'cosine'}"], compose.folders([])
+        )
+    cfg.similarity, cfg.choices.similarity = chosen.similarity, chosen.choices.similarity
+    return _call("similar", folder, cfg, own["item"], _number({"top": "10"} | own, "top"), module="lookup")

@@ -164,9 +164,10 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
     """That the components are for the kind of data that the task takes, and that it has all that it needs."""
     target = plain["task"]["_target_"]
     wanted, needs = check.kinds("task", target), check.class_value(target, "needs") or ()
+    may = check.class_value(target, "may") or ()
     for group in (*check.ONE, *check.SEVERAL, *check.NEEDED):
         node = plain.get(group) or {}
-        if group in check.NEEDED and bool(node) != (group in needs):
+        if group in check.NEEDED and bool(node) != (group in needs) and group not in may:
             known = ", ".join(fitting(group, wanted, dirs))
             said = f"needs one; there are: {known}" if group in needs else "takes none; leave it out"
             raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")

@@ -62,6 +62,20 @@ Labels = Any
 """Which rows are anomalies: bool (n,), beside their scores, float (n,), higher = stranger."""
 
 
+Interactions = tuple[int, int]
+"""(k, w): how many numbers are known of a user, and how many are wanted: what a top-K model takes and gives."""
+ByItem = tuple[int, int]
+"""The same of an item: a row for each item instead of each user."""
+Catalogue = Any
+"""A catalogue of items whose vectors are known already."""
+Pairs = Any
+"""Pairs of a user and an item, and what is known of both: what a rating model is built from."""
+Hits = Any
+"""Which places of top-K lists hold a wanted item: bool (u, k), beside how many were wanted, int (u,)."""
+Values = Any
+"""Targets of any shape, (b, ...), to be compared with outputs of the same shape."""
+
+
 @dataclass
 class Fit:
     """Training: see `conf/config.yaml` for what each value does."""

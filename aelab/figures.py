@@ -105,14 +105,15 @@ def _drawable(name: str, array: np.ndarray) -> tuple[np.ndarray, dict]:
     return x, {"cmap": "magma", "vmin": 0, "vmax": float(x.max(initial=0)) or 1.0}
 
 
-def _chart(wide: float, high: float) -> Figure:
+def chart(wide: float, high: float) -> Figure:
     """An empty figure of that size in inches."""
     figure = Figure(figsize=(wide, high), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     return figure
 
 
-def _tidy(ax: Axes, title: str, **labels: str) -> None:
+def tidy(ax: Axes, title: str, **labels: str) -> None:
+    """Title, labels of the axes, and no more lines than needed."""
     ax.set_title(title, fontsize=10, loc="left", color=INK, **PLAIN)
     for name, text in labels.items():
         getattr(ax, f"set_{name}")(text, fontsize=9, color=MUTED, **PLAIN)
@@ -136,7 +137,7 @@ def curves(history: pd.DataFrame, /) -> Figure:
     best = history.loc[losses.idxmin()] if len(losses) else None
     across = min(len(names), 3) or 1
     down = math.ceil(len(names) / across) or 1
-    figure = _chart(0.4 + 3 * across, 0.2 + 2.4 * down)
+    figure = chart(0.4 + 3 * across, 0.2 + 2.4 * down)
     figure.subplots(down, across, squeeze=False)
     for ax, name in zip(figure.axes, names, strict=False):
         _curve(ax, name, history, best)
@@ -169,7 +170,7 @@ def _curve(ax: Axes, name: str, history: pd.DataFrame, best: pd.Series | None) -
         ax.set_yscale("log")  # or one bad first epoch flattens all the others
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     ax.margins(x=0.05, y=0.1)
-    _tidy(ax, title, xlabel="epoch")
+    tidy(ax, title, xlabel="epoch")
 
 
 def histogram(values: np.ndarray, /, *, label: str, title: str) -> Figure:
@@ -179,7 +180,7 @@ def histogram(values: np.ndarray, /, *, label: str, title: str) -> Figure:
     """
     values = np.asarray(values, float).ravel()
     v = values[np.isfinite(values)]
-    figure = _chart(5.4, 3.2)
+    figure = chart(5.4, 3.2)
     ax = figure.add_subplot()
     told = [f"{len(v):,} values"]
     if len(v):
@@ -195,7 +196,7 @@ def histogram(values: np.ndarray, /, *, label: str, title: str) -> Figure:
             told += [f"{(v < 0).mean():.2%} below zero"]
             ax.plot([], "s", color=ORANGE, alpha=0.75, label=told[-1])
         ax.legend(fontsize=8, labelcolor=INK, edgecolor="none", framealpha=0.85)
-    _tidy(ax, title, xlabel=label, ylabel="count")
+    tidy(ax, title, xlabel=label, ylabel="count")
     if len(v) < len(values):
         told += [f"{len(values) - len(v):,} not finite and left out"]
     figure.set_label(f"{title}: {', '.join(told)}.")
@@ -208,7 +209,7 @@ def bars(table: pd.DataFrame, column: str, /, *, title: str, reference: float | 
     `reference` is a value to compare with, drawn as a line: such as the mean over all images.
     """
     v = table[column].iloc[:BARS].astype(float)
-    figure = _chart(5.4, 1 + 0.24 * max(len(v), 4))
+    figure = chart(5.4, 1 + 0.24 * max(len(v), 4))
     ax = figure.add_subplot()
     ax.barh(range(len(v)), v.fillna(0), 0.72, color=[ORANGE if x < 0 else BLUE for x in v], alpha=0.8)
     for i, x in enumerate(v):  # in a column of their own, where no line crosses them
@@ -219,7 +220,7 @@ def bars(table: pd.DataFrame, column: str, /, *, title: str, reference: float | 
     if reference is not None:
         ax.axvline(reference, color=INK, lw=1.2, ls="--")
         told = f"; dashed: {number(reference)}"
-    _tidy(ax, title, xlabel=column + told)
+    tidy(ax, title, xlabel=column + told)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     figure.set_label(f"{title}: {column}, lowest {number(v.min())}, highest {number(v.max())}{told}.")
     return figure
@@ -234,7 +235,7 @@ def detection(labels: np.ndarray, scores: np.ndarray, threshold: float, /) -> Fi
     recall, false, precision = found / positives, (called - found) / negatives, found / called
     flagged = scores >= threshold
     hits = (flagged & labels).sum()
-    figure = _chart(8.2, 3.8)
+    figure = chart(8.2, 3.8)
     roc, pr = figure.subplots(1, 2)
     roc.plot(np.append(0, false), np.append(0, recall), BLUE, lw=1.6)
     roc.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":", label="chance")
@@ -247,8 +248,8 @@ def detection(labels: np.ndarray, scores: np.ndarray, threshold: float, /) -> Fi
     for ax in (roc, pr):
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         ax.legend(fontsize=8, frameon=False, labelcolor=MUTED, loc="lower right" if ax is roc else "lower left")
-    _tidy(roc, "ROC", xlabel="false-positive rate", ylabel="recall")
-    _tidy(pr, "Precision and recall", xlabel="recall", ylabel="precision")
+    tidy(roc, "ROC", xlabel="false-positive rate", ylabel="recall")
+    tidy(pr, "Precision and recall", xlabel="recall", ylabel="precision")
     figure.set_label(f"{positives:,} anomalies among {len(scores):,} rows; dots: the threshold {number(threshold)}.")
     return figure
 
@@ -261,7 +262,7 @@ def scores_by_class(labels: np.ndarray, scores: np.ndarray, threshold: float, /)
     low, high = float(scores.min()), float(scores.max())
     wide = 0 < 50 * low < high
     edges = np.geomspace(low, high, 50) if wide else np.linspace(low, high if high > low else low + 1, 50)
-    figure = _chart(5.4, 3.2)
+    figure = chart(5.4, 3.2)
     ax = figure.add_subplot()
     for name, part, colour in (("normal", scores[~labels], BLUE), ("anomalies", scores[labels], ORANGE)):
         weights = np.full(len(part), 1 / max(len(part), 1))
@@ -270,7 +271,7 @@ def scores_by_class(labels: np.ndarray, scores: np.ndarray, threshold: float, /)
     if wide:
         ax.set_xscale("log")
     ax.legend(fontsize=8, labelcolor=INK, edgecolor="none", framealpha=0.85)
-    _tidy(ax, "Scores by class", xlabel="score", ylabel="share of the class")
+    tidy(ax, "Scores by class", xlabel="score", ylabel="share of the class")
     flagged = scores >= threshold
     figure.set_label(
         f"Flagged: {flagged[labels].mean():.1%} of anomalies, {flagged[~labels].mean():.2%} of normal rows."
@@ -281,14 +282,14 @@ def scores_by_class(labels: np.ndarray, scores: np.ndarray, threshold: float, /)
 def pairs(table: pd.DataFrame, /, *, title: str) -> Figure:
     """Horizontal bars for the two columns of a table side by side, one pair a row; the first 20 rows."""
     shown = table.iloc[:20]
-    figure = _chart(5.8, 1 + 0.3 * max(len(shown), 4))
+    figure = chart(5.8, 1 + 0.3 * max(len(shown), 4))
     ax = figure.add_subplot()
     for i, (name, colour) in enumerate(zip(shown, (BLUE, ORANGE), strict=True)):
         ax.barh(np.arange(len(shown)) + 0.4 * i - 0.2, shown[name], 0.38, color=colour, alpha=0.8, label=name)
     ax.set_yticks(range(len(shown)), [str(name) for name in shown.index], **PLAIN)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.legend(fontsize=8, frameon=False, labelcolor=MUTED)
-    _tidy(ax, title, xlabel="mean")
+    tidy(ax, title, xlabel="mean")
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     figure.set_label(f"{title}: {', '.join(map(str, shown.index[:3]))} first; {len(shown)} of {len(table)} rows.")
     return figure

@@ -44,10 +44,10 @@ def members(outputs) -> list[dict]:
     return [outputs if isinstance(outputs, dict) else {"output": outputs}]
 
 
-def partials(nodes: Mapping, without: str) -> dict[str, Callable]:
-    """The functions of a config group by name, their knobs filled in; `without` is the group's own key."""
+def partials(nodes: Mapping, *without: str) -> dict[str, Callable]:
+    """The functions of a config group by name, their knobs filled in; `without` are the group's own keys."""
     return {
-        name: instantiate({k: v for k, v in node.items() if k != without}, _partial_=True)
+        name: instantiate({k: v for k, v in node.items() if k not in without}, _partial_=True)
         for name, node in nodes.items()
     }
 
@@ -57,14 +57,16 @@ class Objective(keras.Model):
 
     Terms and metrics give one value per example; all averaging happens here. Metrics are measured in validation. A
     name that is both a term's and a metric's is the metric's throughout, so that train/ssim and val/ssim are the same
-    quantity (the term is 1 - SSIM). It stays in float32 whatever the policy: losses need full precision.
+    quantity (the term is 1 - SSIM). It stays in float32 whatever the policy: losses need full precision. The weight of
+    a term with a `warmup` rises from 0 over so many epochs of `steps`; in validation it is whole from the start.
     """
 
-    def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping):
+    def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping, steps: int = 1):
         super().__init__(dtype="float32")
         self.core = core
         self.weights_of = {name: float(node["weight"]) for name, node in terms.items()}
-        self.terms = partials(terms, "weight")
+        self.warmup = {name: steps * (node.get("warmup") or 0) for name, node in terms.items()}
+        self.terms = partials(terms, "weight", "warmup")
         self.measures = partials(metrics, "goal")
         self.means = {name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures}}
 
@@ -81,7 +83,10 @@ class Objective(keras.Model):
             except KeyError as lacking:
                 given = ", ".join(y_pred[0])
                 raise TrainingError(f"loss={name}: the model gives no {lacking}, only {given}") from lacking
-            total += self.weights_of[name] * ops.mean(values)
+            weight = self.weights_of[name]
+            if training and self.warmup[name]:
+                weight *= ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.warmup[name], 1.0)
+            total += weight * ops.mean(values)
             if name not in self.measures:
                 self.means[name].update_state(values)
         for name, metric in self.measures.items():
@@ -209,8 +214,9 @@ class Bar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Show the validation metric; where there is no live terminal, print a line."""
         name = f"val_mean_{self.metric}"
-        value = logs[name] if name in logs else logs["val_loss"]
-        self.last = f"  val {self.metric if name in logs else 'loss'} {value:.4g}"
+        shown = name if name in logs else "val_loss"
+        if shown in logs:
+            self.last = f"  val {self.metric if shown == name else 'loss'} {logs[shown]:.4g}"
         if not console.out.is_terminal:
             console.out.print(f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4g}{self.last}")
 
@@ -229,9 +235,10 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     settings: Fit = cfg.fit
     pairs = task.pairs(corrupt)
     batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
-    validation = pairs(task.held_out(data.validation).x, stream("validation", cfg.seed))
+    held = task.held_out(data.validation)
+    validation = pairs(held.x, stream("validation", cfg.seed)) if len(held) else None
     metrics = cfg.metric if task.by_example else {}
-    objective = Objective(model, cfg.loss, metrics)
+    objective = Objective(model, cfg.loss, metrics, len(batches))
     made = optimizer(settings.epochs * len(batches))
     if keras.config.dtype_policy().name == "mixed_float16":
         made = keras.optimizers.LossScaleOptimizer(made)  # Keras would, but sees only the objective's float32
@@ -240,15 +247,18 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
         steps_per_execution=min(settings.steps_per_execution, len(batches)),
         jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
     )
-    monitor, mode = watched(settings.monitor, objective, metrics)
     record = Record(folder / "history.csv", log)
     bar = Bar(settings.epochs, len(batches), next(iter(metrics), "loss"))
-    best = keras.callbacks.EarlyStopping(
-        monitor=monitor, mode=mode, patience=settings.patience or settings.epochs, restore_best_weights=True
-    )
     epochs = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
     )
+    callbacks = [epochs, record, bar]
+    if validation is not None:  # else all epochs are trained, and the last weights are the result
+        monitor, mode = watched(settings.monitor, objective, metrics)
+        patience = settings.patience or settings.epochs
+        callbacks.append(
+            keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience, restore_best_weights=True)
+        )
     with bar.progress:
         try:
             objective.fit(
@@ -257,7 +267,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
                 validation_batch_size=512,
                 epochs=settings.epochs,
                 shuffle=False,  # the batches are: by the run's seed, not by Python's global state
-                callbacks=[epochs, record, bar, best],
+                callbacks=callbacks,
                 verbose=0,
             )
         finally:

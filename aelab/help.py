@@ -15,6 +15,7 @@ EXAMPLES = (
         "aelab -m task=denoise model=conv_ae corruption.level=0.1,0.2,0.4 model.bottleneck=8,16,32",
         "a sweep: nine runs under one parent",
     ),
+    ("aelab task=recommend dataset.fold=u1", "rank films for people by what they like"),
     ("aelab task=anomaly dataset=nsl_kdd", "find the attacks among network connections"),
     (
         "aelab evaluate run=outputs/runs/DAY/RUN corruption.level=0.2",
@@ -31,6 +32,11 @@ COMMANDS = (
     (
         "aelab score run=DIR_OR_ID input=FILE output=FILE",
         "anomaly scores of your own rows (.csv, .csv.gz, .parquet)",
+    ),
+    ("aelab recommend run=DIR_OR_ID user=ID top=10", "what a user does not know yet, best first"),
+    (
+        'aelab similar run=DIR_OR_ID item="TITLE" similarity=ndd',
+        "the items nearest to another, by title, a part of it, or id",
     ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
     ("aelab ui port=5000", "open the MLflow UI on the runs made here"),

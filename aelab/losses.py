@@ -9,7 +9,7 @@ import math
 import keras
 
 from aelab import ops
-from aelab.config import Count, Level, Pixels
+from aelab.config import Count, Interactions, Level, Pixels
 
 
 def mse(batch, outputs, model, /):
@@ -60,3 +60,61 @@ def kl(batch, outputs, model, /, *, free_bits: Level):
 def sparsity(batch, outputs, model, /):
     """Mean absolute value of each example's code: few numbers of it are used at a time."""
     return keras.ops.mean(keras.ops.abs(ops.full(outputs["code"])), axis=-1)
+
+
+# ---- of interactions: "output" has a logit for each item, the target is above 0 where there is an interaction
+#
+# What is in the input but not in the target is known already, and does not count: what was held out for validation is
+# so looked for among the rest.
+
+
+def multinomial(batch: Interactions, outputs, model, /):
+    """Minus the log-likelihood of a user's items drawn from softmax(logits), in nats an item of the catalogue.
+
+    Liang et al., WWW 2018, eq. 2. Divided by the number of items, as `kl` is: the two keep their proportion.
+    """
+    x, y, open_ = asked(batch, outputs)
+    likely = keras.ops.log_softmax(keras.ops.where(open_ > 0, x, -1e9), axis=-1)
+    return -keras.ops.mean(y * likely, axis=-1)
+
+
+def bce_logits(batch: Interactions, outputs, model, /, *, alpha: Level):
+    """Mean binary cross-entropy of logits, in nats; an interaction counts `alpha` times as much as none."""
+    x, y, open_ = asked(batch, outputs)
+    return keras.ops.mean(open_ * (alpha * y * keras.ops.softplus(-x) + (1 - y) * keras.ops.softplus(x)), axis=-1)
+
+
+def bpr(batch: Interactions, outputs, model, /, *, negatives: Count):
+    """Bayesian personalised ranking: mean of -log sigmoid(logit - logit of an item that the user does not have).
+
+    Over all of a user's items, each against the same `negatives` drawn items. Rendle et al., UAI 2009, eq. 5.
+    """
+    x, y, open_ = asked(batch, outputs)
+    others = drawn(x, open_ * (1 - y), negatives)
+    margin = x[:, :, None] - others[:, None, :]
+    return mean_of(y, keras.ops.mean(keras.ops.softplus(-margin), axis=-1))
+
+
+def sampled_softmax(batch: Interactions, outputs, model, /, *, negatives: Count):
+    """Mean of -log of an item's share of exp(logit) among itself and `negatives` drawn items that the user lacks."""
+    x, y, open_ = asked(batch, outputs)
+    rest = keras.ops.logsumexp(drawn(x, open_ * (1 - y), negatives), axis=-1, keepdims=True)
+    return mean_of(y, keras.ops.logaddexp(x, rest) - x)
+
+
+def asked(batch, outputs):
+    """(logits, 1 where there is an interaction, 1 where the item counts), each float32 (b, i)."""
+    x, y = ops.full(outputs["output"]), keras.ops.cast(batch.target > 0, "float32")
+    known = keras.ops.cast(batch.input[:, : y.shape[1]] > 0, "float32")
+    return x, y, 1 - known * (1 - y)
+
+
+def drawn(logits, among, number: int):
+    """The logits (b, number) of items drawn anew for each user, without replacement, where `among` (b, i) is 1."""
+    items = keras.ops.top_k(keras.random.uniform(keras.ops.shape(logits)) + among, number, sorted=False)[1]
+    return keras.ops.take_along_axis(logits, items, axis=-1)
+
+
+def mean_of(y, values):
+    """Mean of values (b, i) where y is 1: (b,)."""
+    return keras.ops.sum(y * values, axis=-1) / keras.ops.maximum(keras.ops.sum(y, axis=-1), 1.0)

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 from keras import ops
 
-from aelab.config import Pixels
+from aelab.config import Pixels, Values
 
 SMALLEST_MSE = 1e-10
 """Squared errors below this count as this: PSNR ends at 100 dB instead of infinity for identical images."""
@@ -26,12 +26,12 @@ def per_example(x):
     return ops.mean(ops.reshape(x, (ops.shape(x)[0], -1)), axis=1)
 
 
-def mse(target: Pixels, output, /):
+def mse(target: Values, output, /):
     """Mean squared error, (b, ...) x (b, ...) -> (b,), >= 0, in squared units of the data."""
     return per_example(ops.square(full(target) - full(output)))
 
 
-def mae(target: Pixels, output, /):
+def mae(target: Values, output, /):
     """Mean absolute error, (b, ...) x (b, ...) -> (b,), >= 0, in units of the data."""
     return per_example(ops.abs(full(target) - full(output)))
 

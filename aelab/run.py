@@ -32,7 +32,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
         announce(data, reason)
         corrupt, task = corruptions.chain(cfg.corruption), build(cfg.task)
         data = task.prepare(data, cfg)
-        model = build(cfg.model, data.shape)
+        model = build(cfg.model, task.shape(data))
         name = " ".join([f"{cfg.choices.task}-{cfg.choices.model}-{data.name}", *(values(overrides) if parent else ())])
         facts = circumstances(cfg, data, model, precision)
         with tracking.start(cfg, folder, name, parent, tags(facts, reason)) as log:
@@ -51,7 +51,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
             metrics["time/total_s"] = time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
-            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix not in (".keras", ".skops")))
+            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix in SHOWN))
         finish(metrics, folder, log, cfg)
     if log.lost:
         raise tracking.TrackingError(f"the tracking store was lost ({log.lost}); the run's files are in {folder}")
@@ -99,6 +99,8 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
         handler.close()
 
 
+SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
+"""Files of a run folder that the tracker gets; what else is there belongs to the model."""
 ASIDE = ("hydra.", "tracking.")
 
 
@@ -116,7 +118,7 @@ def announce(data, reason: str | None) -> None:
         logging.getLogger("aelab").warning(reason)
     sizes = f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"
     console.out.print(f"{data.name}: {sizes}, {' x '.join(map(str, data.shape))}")
-    if data.kind == "table":
+    if data.kind != "image":
         console.out.print(data.notes)
 
 

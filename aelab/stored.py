@@ -39,13 +39,21 @@ def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str]) -> None:
     task = build(cfg.task)
     task.recall(folder)
     data = task.prepare(data, cfg)
-    model = model_of(cfg, folder, data.shape)
+    model = model_of(cfg, folder, task.shape(data))
     result = task.test(model, data, corruptions.chain(cfg.corruption), cfg)
     console.out.print(report.terminal_table(result.metrics))
     file = folder / "evaluations" / f"{compose.signature(cfg)}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps({"overrides": changed, **result.metrics}, indent=2) + "\n")
     console.out.print(f"written to {file}", soft_wrap=True)
+
+
+def scores_of(folder: Path, cfg: DictConfig, user: int) -> np.ndarray:
+    """What the model of a run on ratings gives each item for a user, float32 (i,)."""
+    backend.prepare(cfg.seed, cfg.fit)
+    task = build(cfg.task)
+    task.recall(folder)
+    return task.of_user(model_of(cfg, folder, None), user)
 
 
 def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:

@@ -4,57 +4,105 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
 from rich.table import Table
 
-from aelab import console, report, tracking
+from aelab import charts, console, report, tracking
 
 COLUMN = 15
 """Characters that a column of the table takes."""
+FIGURES = 6
+"""The first of the metrics are drawn."""
 
 
 def sweep(configs: list, launch: Callable) -> int:
     """Run all jobs through `launch(parent_run_id)`, which returns the finished `Job`; returns the exit code."""
     cfg = configs[0]
-    folder = Path(cfg.output_dir).resolve()
+    name = f"sweep-{cfg.choices.task} ({len(configs)} jobs)"
     console.out.print(f"sweep of {len(configs)} jobs")
-    with tracking.start(cfg, folder, f"sweep-{cfg.choices.task} ({len(configs)} jobs)") as log:
+    with tracking.start(cfg, Path(cfg.output_dir).resolve(), name) as log:
         job = launch(log.run_id)
-        failed = [overrides for overrides, outcome in job.results if isinstance(outcome, str)]
+        found = frame(job.results)
+        failed = int(found["state"].eq("failed").sum())
         log.batch(
-            metrics={"sweep/jobs": len(job.results), "sweep/failed": len(failed)},
+            metrics={"sweep/jobs": len(found), "sweep/failed": failed},
             tags={"aelab.jobs": json.dumps([overrides for overrides, _ in job.results])[:5000]},
         )
-    console.out.print(table(job.results))
+        if failed < len(found):
+            drawn = write(found, job.folder.parent, name, cfg)
+            log.files(job.folder.parent, drawn)
+    console.out.print(table(found))
+    if failed < len(found):
+        console.out.print(f"report      {job.folder.parent / 'report.html'}", soft_wrap=True)
     if failed:
-        console.complain(f"{len(failed)} of {len(job.results)} jobs failed")
+        console.complain(f"{failed} of {len(found)} jobs failed")
     return 1 if failed else 0
 
 
-def table(results: list) -> Table:
-    """One row a job: the values that differ between jobs, and as many of the test metrics as there is room for.
-
-    Jobs that differ by their seed alone are repeats: their mean and sample standard deviation stand below.
-    """
+def frame(results: list) -> pd.DataFrame:
+    """A row for each job: the values that differ between jobs, as text, its state and its metrics."""
     settings = [dict(o.partition("=")[::2] for o in overrides) for overrides, _ in results]
     swept = [k for k in settings[0] if len({s.get(k) for s in settings}) > 1]
-    found = dict.fromkeys(k for _, m in results if isinstance(m, dict) for k in m)
-    tested = [k for k in found if k.startswith("test/") and not k.endswith(report.BESIDE)]
-    names = [n for k in tested for n in (k.replace("test/", "val/"), k) if n in found]  # choose by val, report test
+    rows = [
+        {k: setting.get(k, "") for k in swept}
+        | {"state": "failed" if isinstance(outcome, str) else "finished"}
+        | (outcome if isinstance(outcome, dict) else {})
+        for setting, (_, outcome) in zip(settings, results, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """(swept values, test metrics, each after its value in validation): columns of `frame`."""
+    names = list(found)
+    swept = names[: names.index("state")]
+    tested = [k for k in names if k.startswith("test/") and not k.endswith(report.BESIDE)]
+    return swept, [n for k in tested for n in (k.replace("test/", "val/"), k) if n in found]
+
+
+def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
+    """sweep.csv and report.html with a figure for each of the first metrics; returns the names of the files."""
+    swept, metrics = parts(found)
+    found.to_csv(folder / "sweep.csv", index=False)
+    done = found[found["state"] == "finished"]
+    tested = [k for k in metrics if k.startswith("test/")][:FIGURES]
+    figures = {k.replace("test/", ""): charts.swept(done, swept, k) for k in tested} if swept else {}
+    labels = done[swept].agg(", ".join, axis=1) if swept else done.index
+    report.write(
+        folder,
+        title=name,
+        subtitle=f"choose by validation (val/), report the test (test/); {len(done)} of {len(found)} jobs finished",
+        summary={},
+        tables={"metrics by job": done[metrics].set_index(pd.Index(labels, name=", ".join(swept) or "job"))},
+        figures=figures,
+        facts=tracking.versions(),
+        config=OmegaConf.to_yaml(cfg),
+        notices=[f"{len(found) - len(done)} jobs failed"] if len(done) < len(found) else [],
+    )
+    return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]
+
+
+def table(found: pd.DataFrame) -> Table:
+    """One row a job: the values that differ between jobs, and as many of the test metrics as there is room for.
+
+    Jobs that differ by seed or fold alone are repeats: their mean and sample standard deviation stand below.
+    """
+    swept, names = parts(found)
     names = names[: max(console.out.width // COLUMN - len(swept), 2)]
     grid = Table(title="metrics by job")
     for name in (*swept, *names):
         grid.add_column(name, justify="right", overflow="fold")
-    repeats = {}
-    for setting, (_, outcome) in zip(settings, results, strict=True):
-        values = [f"{outcome[n]:.4g}" for n in names] if isinstance(outcome, dict) else ["failed", *[""] * len(names)]
-        grid.add_row(*(setting.get(k, "") for k in swept), *values[: max(len(names), 1)])
-        if isinstance(outcome, dict):
-            key = tuple(setting.get(k, "") if k != "seed" else "mean, sd" for k in swept)
-            repeats.setdefault(key, []).append([outcome[n] for n in names])
-    if "seed" in swept:
+    for _, row in found.iterrows():
+        failed = row["state"] == "failed"
+        values = ["failed", *[""] * (len(names) - 1)] if failed else [f"{row[n]:.4g}" for n in names]
+        grid.add_row(*row[swept], *values[: max(len(names), 1)])
+    if repeated := [k for k in swept if k in charts.REPEATS]:
         grid.add_section()
-        for key, rows in repeats.items():
-            spread = np.std(rows, axis=0, ddof=1) if len(rows) > 1 else np.full(len(names), np.nan)
-            grid.add_row(*key, *(f"{m:.4f}\n± {s:.4f}" for m, s in zip(np.mean(rows, axis=0), spread, strict=True)))
+        others = [k for k in swept if k not in repeated]
+        done = found[found["state"] == "finished"]
+        for key, rows in done.groupby(others, sort=False) if others else [((), done)]:
+            setting = dict(zip(others, key, strict=True)) | dict.fromkeys(repeated, "mean, sd")
+            cells = (f"{rows[n].mean():.4f}\n± {rows[n].std():.4f}" for n in names)
+            grid.add_row(*(setting[k] for k in swept), *cells)
     return grid

@@ -160,7 +160,7 @@ class Log:
         now = int(time.time() * 1000)
         self._send(
             self.client.log_batch,
-            metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()],
+            metrics=[Metric(k.replace("@", "_at_"), float(v), now, step) for k, v in metrics.items()],  # @: refused
             params=[Param(k, str(v)[:6000]) for k, v in params.items()],
             tags=[RunTag(k, str(v)) for k, v in tags.items()],
             synchronous=True,

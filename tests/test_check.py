@@ -227,8 +227,8 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         # the command line itself
         (
             "unet_mini",
-            "unet_mini: expected key=value or one of: evaluate, predict, score, rerun, ui, doctor, help; "
-            "see aelab --help",
+            "unet_mini: expected key=value or one of: evaluate, predict, score, recommend, similar, rerun, ui, doctor, "
+            "help; see aelab --help",
         ),
         ("--epochs=3", "--epochs=3: no such option; there are: -m, --cfg job, --config-dir DIR, --help"),
         ("model.width={a", "model.width={a: not understood; write key=value, and quote what a shell would change"),
@@ -322,7 +322,7 @@ def test_a_value_that_is_asked_for(mine):
 
 
 def test_what_does_not_fit_the_task_is_refused(mine, monkeypatch):
-    monkeypatch.setitem(check.KINDS, "Sound", "sound")
+    monkeypatch.setitem(check.KINDS, "Sound", ("sound",))
     mine("task/listen", "_target_: mine_py.Listen", "seconds: 3")
     mine("model/wave", "_target_: mine_py.wave", "width: 3")
     assert line("model=wave", "allow=[mine_py]") == (
@@ -373,14 +373,18 @@ def test_every_component_is_for_one_kind_or_for_any(group):
     """Optimizers and schedules are for any, and so are most losses."""
     known = compose.choices(group, [compose.CONF])
     targets = {name: target for name, file in known.items() if (target := compose.target(file))}
-    images, tables = (compose.fitting(group, (kind,), [compose.CONF]) for kind in ("image", "table"))
+    found = {kind: compose.fitting(group, (kind,), [compose.CONF]) for kinds in check.KINDS.values() for kind in kinds}
     if group in ("optimizer", "schedule"):
-        assert images == tables == []
+        assert not any(found.values())
     elif group == "loss":
-        assert images == sorted(targets)
-        assert tables == sorted(set(targets) - {"ssim"})
+        own = {"ssim": "image", "multinomial": "interactions", "bpr": "interactions"}
+        for name, kind in own.items():
+            assert [other for other in found if name in found[other]] == [kind]
+        assert {"mse", "mae", "bce", "kl"} <= set.intersection(*map(set, found.values()))
+    elif group == "similarity":
+        assert not any(found.values())  # of vectors, whatever they stand for
     else:
-        assert sorted([*images, *tables]) == sorted(targets)
+        assert {name for names in found.values() for name in names} == set(targets)
 
 
 # ---- types
@@ -420,9 +424,9 @@ def test_signature_reads_the_source():
         "bottleneck": check.Knob(config.Count, True),
         "widths": check.Knob(list[config.Count], True),
     }
-    assert (found.takes, found.gives) == ("image", None)
-    assert check.signature("aelab.data.digits.digits").gives == "image"
-    assert check.signature("aelab.models.filters.Median").takes == "image"
+    assert (found.takes, found.gives) == (("image",), None)
+    assert check.signature("aelab.data.digits.digits").gives == ("image",)
+    assert check.signature("aelab.models.filters.Median").takes == ("image",)
     assert check.signature("keras.optimizers.Adam").knobs["amsgrad"] == check.Knob(check.Any, False)
     assert check.class_value("aelab.tasks.denoise.Denoise", "kinds") == ("image",)
     assert check.class_value("aelab.tasks.denoise.Denoise", "other") is None

@@ -210,12 +210,10 @@ def test_error_that_shows_only_later_is_one_line_too(case, code, texts, broken):
 
 HEAVY = ("tensorflow", "keras", "mlflow", "sklearn", "scipy", "matplotlib", "pandas")
 LIGHT = """
-import json, sys
+import atexit, json, sys
 from aelab import cli
-try:
-    cli.main(sys.argv[1:])
-finally:
-    print(json.dumps([m for m in {heavy} if m in sys.modules]))
+atexit.register(lambda: print(json.dumps([m for m in {heavy} if m in sys.modules])))
+cli.main(sys.argv[1:])
 """
 
 

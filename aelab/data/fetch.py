@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import threading
+import zipfile
+import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aelab.config import DataUnavailable
+from aelab.config import DataError, DataUnavailable
 
 # Seconds for a mirror to give any answer: with two mirrors, a machine without network gives up after 8 s.
 ANSWER_S = 4.0
@@ -24,14 +27,10 @@ def fetch(folder: str, filename: str, *, urls: list[str], md5: str, data_dir: st
     whole and its MD5 right. Errors: DataUnavailable, one line: where it was looked for, why no download,
     what to do.
     """
-    import pooch
-
-    cache = Path(os.environ.get("AELAB_CACHE_DIR") or pooch.os_cache("aelab")).expanduser().absolute() / folder
-    roots = [Path(data_dir).expanduser() / folder, cache] if data_dir else [cache]
-    for root in roots:
-        for path in (root / filename, root / filename.removesuffix(".gz"), root / f"{filename}.gz"):
-            if os.path.isfile(path):  # unlike Path.is_file, False in a folder that may not be entered
-                return path
+    found, roots = look(folder, filename, data_dir)
+    if found:
+        return found
+    cache = roots[-1]
     failures = []
     for url in urls:
         failure = knock(url)
@@ -45,6 +44,39 @@ def fetch(folder: str, filename: str, *, urls: list[str], md5: str, data_dir: st
         f"({'; '.join(failures) or 'no mirrors are set'}): connect to the network, or put the files of "
         f"{folder} into $AELAB_DATA_DIR/{folder}/ or {cache}/"
     )
+
+
+def look(folder: str, filename: str, data_dir: str | None) -> tuple[Path | None, list[Path]]:
+    """(the file, with or without its `.gz`, or None; where it was looked for, the cache last)."""
+    import pooch
+
+    cache = Path(os.environ.get("AELAB_CACHE_DIR") or pooch.os_cache("aelab")).expanduser().absolute() / folder
+    roots = [Path(data_dir).expanduser() / folder, cache] if data_dir else [cache]
+    for root in roots:
+        for path in (root / filename, root / filename.removesuffix(".gz"), root / f"{filename}.gz"):
+            if os.path.isfile(path):  # unlike Path.is_file, False in a folder that may not be entered
+                return path, roots
+    return None, roots
+
+
+def unpacked(folder: str, filename: str, *, archive: str, url: str, md5: str, data_dir: str | None) -> Path:
+    """Path of a file of a published zip, unpacked where it was found; the zip is downloaded where the file is nowhere.
+
+    In the zip the file stands in a folder of the name `archive`. Errors: DataUnavailable; DataError for a zip that
+    lacks the file or is broken.
+    """
+    found, roots = look(folder, filename, data_dir)
+    if found:
+        return found
+    source = fetch(folder, f"{archive}.zip", urls=[url], md5=md5, data_dir=data_dir)
+    part = roots[-1] / f".{filename}.part"
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(source) as file, file.open(f"{archive}/{filename}") as inside, part.open("wb") as target:
+            shutil.copyfileobj(inside, target)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{source}: {archive}/{filename} cannot be had from it: {error}") from error
+    return part.replace(roots[-1] / filename)
 
 
 def knock(url: str) -> str | None:

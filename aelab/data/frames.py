@@ -1,5 +1,6 @@
 """CSV and Parquet files as frames, whole or in parts: rows are numbered by their lines in the file."""
 
+import csv
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ def read_frame(
     delimiter: str,
     missing: list[str],
     chunk: int | None = None,
+    encoding: str = "utf-8",
+    quoting: int = csv.QUOTE_MINIMAL,
 ):
     """A CSV (plain or gzip) or Parquet file as a frame, or as frames of `chunk` rows; DataError for a broken one.
 
@@ -51,8 +54,10 @@ def read_frame(
                 skipinitialspace=True,
                 skip_blank_lines=False,  # or the lines after them would be counted wrongly
                 index_col=False,  # or a field too many in every row would shift all columns
-                low_memory=False,
                 chunksize=chunk,
+                encoding=encoding,
+                quoting=quoting,
+                **({"low_memory": False} if len(delimiter) == 1 else {"engine": "python"}),
             )
             frames = [frames] if chunk is None else frames
         first = 2 if headed and file.suffix != ".parquet" else 1

@@ -17,7 +17,7 @@ class Split:
     """Rows `x` and their labels `y`, int64 (n,), or None.
 
     Images are float32 (n, h, w, c) in [0, 1]. Rows of a table are float64 (n, columns), NaN where missing, until a
-    preparation makes them float32 (n, d).
+    preparation makes them float32 (n, d). Ratings are float64 (n, 4): numbers of user and item, rating, time.
     """
 
     x: np.ndarray
@@ -51,16 +51,18 @@ class Data:
     fingerprint: str
     notes: str
     columns: "Columns | None" = None
+    catalogue: "Catalogue | None" = None  # noqa: F821 - of a layer above: it is only carried
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one row: (h, w, c) of an image, (d,) of a row of a table."""
-        return self.train.x.shape[1:]
+        """Shape of one row: (h, w, c) of an image, (d,) of a row of a table; (users, items) of ratings."""
+        return self.catalogue.shape if self.catalogue else self.train.x.shape[1:]
 
 
 # A data set's return annotation names its kind: `check.py` reads it without importing anything.
 Images = Annotated[Data, "image"]
 Table = Annotated[Data, "table"]
+Ratings = Annotated[Data, "ratings"]
 
 
 @dataclass(frozen=True)

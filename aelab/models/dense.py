@@ -27,9 +27,9 @@ def several(shape: Row, members: int, network: Callable, name: str) -> keras.Mod
     return keras.Model(row, network(row) if members == 1 else [network(row) for _ in range(members)], name=name)
 
 
-def whole(x, width: int):
+def whole(x, width: int, name: str | None = None):
     """The output, linear, in float32 whatever the layers compute in."""
-    return layers.Activation("linear", dtype="float32")(layers.Dense(width)(x))
+    return layers.Activation("linear", dtype="float32")(layers.Dense(width, name=name)(x))
 
 
 def dense_ae(

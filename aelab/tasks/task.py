@@ -16,19 +16,25 @@ from aelab.evaluate import Result
 class Task(abc.ABC):
     """Which pairs to train on, how to predict, how to test, and what to show.
 
-    `kinds` names the kinds of input that the task takes ("image", "table"), `needs` the config groups beyond the
-    usual that it calls. Both are literals: the command line reads them from the source to refuse models and data sets
+    `kinds` names the kinds that the task's components may be for ("image", "table", "ratings"...), `needs` the config
+    groups beyond the usual that it calls, `may` those that it takes where they are given. All are literals: the command
+    line reads them from the source to refuse models and data sets
     that do not fit, before anything is imported. `by_example` says that metrics compare each example's output with
     its target, so that they can be measured in every epoch.
     """
 
     kinds: ClassVar[tuple[str, ...]]
     needs: ClassVar[tuple[str, ...]] = ()
+    may: ClassVar[tuple[str, ...]] = ()
     by_example: ClassVar[bool] = True
 
     def prepare(self, data: Data, cfg: Mapping) -> Data:
         """The data as the model takes them; what is fitted for that is fitted on training rows."""
         return data
+
+    def shape(self, data: Data):
+        """What a model is built from: the shape of its input, or whatever else its first parameter says."""
+        return data.shape
 
     def held_out(self, validation: Split) -> Split:
         """The validation rows that the loss is measured on."""

@@ -1,0 +1,57 @@
+"""Charts of tables: lines, dots, swept values; built and captioned as those of `aelab.figures`."""
+
+import numpy as np
+import pandas as pd
+
+from aelab.figures import BLUE, INK, MUTED, ORANGE, PLAIN, bars, chart, number, tidy
+
+REPEATS = ("seed", "dataset.fold")
+"""Swept values that make a job the repeat of another."""
+COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", MUTED, INK)
+
+
+def lines(table: pd.DataFrame, /, *, title: str, ylabel: str):
+    """A line for each column of a table over its index, a number; the last value stands at its end."""
+    figure = chart(5.8, 3.4)
+    ax = figure.add_subplot()
+    for i, name in enumerate(table):
+        ax.plot(table.index, table[name], "o-", ms=4, lw=1.4, color=COLOURS[i % len(COLOURS)], label=str(name))
+    ax.set_xticks(list(table.index))
+    ax.legend(fontsize=8, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
+    tidy(ax, title, xlabel=str(table.index.name), ylabel=ylabel)
+    told = ", ".join(f"{name} {number(table[name].iloc[-1])}" for name in table)
+    figure.set_label(f"{title}; at {table.index.name} {number(table.index[-1])}: {told}.")
+    return figure
+
+
+def dots(x: np.ndarray, y: np.ndarray, /, *, title: str, xlabel: str, ylabel: str, names=None, logarithmic=False):
+    """A dot for each pair of x (n,) and y (n,), named where there are `names`."""
+    figure = chart(5.8, 3.8)
+    ax = figure.add_subplot()
+    ax.scatter(x, y, s=14 if names is None else 30, color=BLUE, alpha=0.5 if names is None else 0.9, lw=0)
+    for name, a, b in zip(names or (), x, y, strict=False):
+        ax.annotate(str(name), (a, b), xytext=(4, 3), textcoords="offset points", fontsize=8, color=INK, **PLAIN)
+    if logarithmic:
+        ax.set_xscale("symlog")
+        ax.set_yscale("symlog")
+    tidy(ax, title, xlabel=xlabel, ylabel=ylabel)
+    figure.set_label(f"{title}: {len(x):,} dots.")
+    return figure
+
+
+def swept(table: pd.DataFrame, names: list[str], metric: str, /):
+    """A metric over the swept values, given as text: a line for each series over a number, else bars.
+
+    Jobs that differ in nothing else but what is a repeat are averaged. The number is the first swept value that is one.
+    """
+    names = [name for name in names if name not in REPEATS] or names
+    means = table.groupby(names, sort=False)[metric].mean().reset_index()
+    numeric = {name: pd.to_numeric(means[name], errors="coerce") for name in names}
+    over = [name for name in names if numeric[name].notna().all() and means[name].nunique() > 2]
+    if not over:
+        labelled = means.set_index(means[names].agg(", ".join, axis=1))
+        return bars(labelled, metric, title=f"{metric} by {', '.join(names)}")
+    rest = [name for name in names if name != over[0]]
+    series = means[rest].agg(", ".join, axis=1) if rest else metric
+    wide = means.assign(x=numeric[over[0]], series=series).pivot_table(index="x", columns="series", values=metric)
+    return lines(wide.rename_axis(over[0]), title=f"{metric} by {', '.join(names)}", ylabel=metric)

@@ -1,0 +1,152 @@
+"""MovieLens 100K, 1M and 25M (GroupLens): ratings of films, with what is known of films and users."""
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from aelab.config import Count, Share, Whole
+from aelab.data.fetch import unpacked
+from aelab.data.frames import read_frame
+from aelab.data.ratings import COLUMNS, assemble, checked, cut
+from aelab.data.record import Ratings
+
+HOME = "https://grouplens.org/datasets/movielens/"
+LICENCE = "for research, with citation, not to be passed on (see its README)"
+GENRES = """
+unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery
+Romance Sci-Fi Thriller War Western
+"""
+OCCUPATIONS = """
+other/academic/artist/clerical/student/service/doctor/executive/farmer/homemaker/k12 student/lawyer/programmer/retired/
+sales/scientist/self-employed/engineer/craftsman/unemployed/writer
+"""
+PUBLISHED = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
+SCALES = {"ml-100k": (1.0, 5.0), "ml-1m": (1.0, 5.0), "ml-25m": (0.5, 5.0)}
+MD5 = {
+    "ml-100k": "0e33842e24a9c977be4e0107933c0723",
+    "ml-1m": "c4d9eecfca2ab87c1945afe126590906",
+    "ml-25m": "6b51fb2759a8657d3bfcbfc42b592ada",
+}
+
+
+def ml_100k(
+    *,
+    fold: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub", "random", "user", "last"],
+    test: Share,
+    validation: Share,
+    split_seed: Whole,
+    seed: Whole,
+    limit: Count | None,
+    data_dir: str | None,
+    mirror: str,
+) -> Ratings:
+    """100,000 ratings, 943 users, 1,682 films; the published folds u1 to u5, ua, ub, or a split of our own.
+
+    In a fold of ours `test` of the ratings are held out: see `aelab.data.ratings.cut`. Harper and Konstan, 2015.
+    """
+    read = Reader("ml-100k", "ml-100k", data_dir, mirror)
+    names = ["id", "title", "date", "video", "url", *GENRES.split()]
+    items = read("u.item", names, "|", encoding="latin-1")
+    genres = items[GENRES.split()].astype(bool).apply(lambda row: "|".join(row.index[row]), axis=1)
+    items = pd.DataFrame({"id": items["id"], "title": items["title"], "year": year(items["title"]), "genres": genres})
+    users = read("u.user", ["id", "age", "gender", "occupation", "zip"], "|").drop(columns="zip")
+    if fold in PUBLISHED:
+        parts = {part: read.ratings(f"{fold}.{file}") for part, file in (("train", "base"), ("test", "test"))}
+    else:
+        parts = cut(read.ratings("u.data"), fold, test, split_seed)
+    name = f"ml_100k {fold}"
+    return assemble(
+        name, parts, users, items, SCALES["ml-100k"], validation=validation, seed=seed, limit=limit, **ABOUT
+    )
+
+
+def ml_1m(
+    *,
+    folder: str,
+    fold: Literal["random", "user", "last"],
+    test: Share,
+    validation: Share,
+    split_seed: Whole,
+    seed: Whole,
+    limit: Count | None,
+    data_dir: str | None,
+    mirror: str,
+) -> Ratings:
+    """1,000,209 ratings, 6,040 users, 3,883 films, `test` of the ratings held out as `fold` says."""
+    read = Reader("ml-1m", folder, data_dir, mirror)
+    items = read("movies.dat", ["id", "title", "genres"], "::")
+    items.insert(2, "year", year(items["title"]))
+    users = read("users.dat", ["id", "gender", "age", "occupation", "zip"], "::").drop(columns="zip")
+    users["occupation"] = users["occupation"].map(dict(enumerate(OCCUPATIONS.replace("\n", "").split("/"))))
+    parts = cut(read.ratings("ratings.dat", "::"), fold, test, split_seed)
+    return assemble(
+        "ml_1m", parts, users, items, SCALES["ml-1m"], validation=validation, seed=seed, limit=limit, **ABOUT
+    )
+
+
+def ml_25m(
+    *,
+    fold: Literal["random", "user", "last"],
+    test: Share,
+    validation: Share,
+    split_seed: Whole,
+    seed: Whole,
+    limit: Count | None,
+    data_dir: str | None,
+    mirror: str,
+) -> Ratings:
+    """25,000,095 ratings, 162,541 users, 62,423 films, `test` of the ratings held out as `fold` says."""
+    read = Reader("ml-25m", "ml-25m", data_dir, mirror)
+    items = read("movies.csv", None, ",")
+    items = items.set_axis(["id", "title", "genres"], axis=1)
+    items.insert(2, "year", year(items["title"]))
+    found = read("ratings.csv", None, ",").set_axis(COLUMNS, axis=1)
+    parts = cut(checked(found, "ratings.csv", SCALES["ml-25m"], "error"), fold, test, split_seed)
+    return assemble(
+        "ml_25m", parts, None, items, SCALES["ml-25m"], validation=validation, seed=seed, limit=limit, **ABOUT
+    )
+
+
+ABOUT = {"source": HOME, "licence": LICENCE}
+
+
+class Reader:
+    """Reads the files of one of the archives, from a folder of the user's, the cache, or the downloaded archive."""
+
+    def __init__(self, archive: str, folder: str, data_dir: str | None, mirror: str):
+        url = f"{mirror.rstrip('/')}/{archive}.zip"
+        self.where = {"archive": archive, "url": url, "md5": MD5[archive], "data_dir": data_dir}
+        self.folder, self.scale = folder, SCALES[archive]
+
+    def __call__(self, file: str, names: list[str] | None, delimiter: str, encoding: str | None = None) -> pd.DataFrame:
+        """A file as a frame; its ids, if it has them, as text."""
+        path = self.path(file)
+        reading = {"encoding": encoding or encoded(path), "quoting": 0 if delimiter == "," else 3}
+        frame = read_frame(path, names=names, header=names is None, delimiter=delimiter, missing=[], **reading)
+        if names and "id" in names:
+            frame["id"] = frame["id"].astype(str)
+            frame = frame.reset_index(drop=True)
+        return frame
+
+    def path(self, file: str) -> Path:
+        """Where a file is."""
+        return unpacked(self.folder, file, **self.where)
+
+    def ratings(self, file: str, delimiter: str = "\t") -> pd.DataFrame:
+        """A file of ratings, checked."""
+        return checked(self(file, COLUMNS, delimiter), str(self.path(file)), list(self.scale), "error")
+
+
+def encoded(path: Path) -> str:
+    """UTF-8, or Latin-1 as GroupLens published the older files."""
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
+def year(titles: pd.Series) -> pd.Series:
+    """The year at the end of a title, "Toy Story (1995)"; NaN where there is none."""
+    return titles.str.extract(r"\((\d{4})\)\s*$")[0].astype(float)

@@ -1,0 +1,215 @@
+"""Ratings: users, items, what is known of both, and how the ratings are cut. For `dataset=ratings` and for MovieLens.
+
+Letters in shapes: n ratings, u users, i items, f features.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from aelab.check import unknown
+from aelab.config import ConfigError, Count, DataError, Share, Whole
+from aelab.data.columns import texts
+from aelab.data.frames import read_frame
+from aelab.data.record import Data, Ratings, Split, fingerprint
+
+COLUMNS = ["user", "item", "rating", "time"]
+SHOWN = 3  # bad lines that an error names
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """What is known of users and items, in the order of their numbers from 0: frames with `id` first, as text.
+
+    An item's frame has a `title`; texts with "|" between them are several values of one column, such as genres.
+    `scale` is the lowest and the highest rating.
+    """
+
+    users: pd.DataFrame
+    items: pd.DataFrame
+    scale: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of users and items."""
+        return len(self.users), len(self.items)
+
+
+def features(frame: pd.DataFrame) -> np.ndarray:
+    """The columns of a catalogue's frame, but id and title, as float32 (n, f).
+
+    Numbers are standardised, 0 where missing; texts become a column for each of their values, 1 where it is there.
+    """
+    parts = [np.zeros((len(frame), 0))]
+    for name in frame.columns.difference(["id", "title"], sort=False):
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            values = frame[name].to_numpy(float)
+            spread = np.nanstd(values) or 1.0
+            parts.append(np.nan_to_num((values - np.nanmean(values)) / spread)[:, None])
+        else:
+            parts.append(frame[name].fillna("").str.get_dummies("|").to_numpy())
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def ratings(
+    *,
+    name: str,
+    path: str,
+    user: str,
+    item: str,
+    rating: str | None,
+    time: str | None,
+    items: str | None,
+    delimiter: str,
+    scale: list[float] | None,
+    duplicates: Literal["error", "last"],
+    fold: Literal["random", "user", "last"],
+    test: Share,
+    validation: Share,
+    split_seed: Whole,
+    seed: Whole,
+    limit: Count | None,
+) -> Ratings:
+    """Your own ratings from a CSV or Parquet file: a row each, with a user, an item, a rating and perhaps a time.
+
+    `rating` null: every row is a like, of value 1. `items` is a file with the columns id and title, and any others
+    that say something of the items. `fold` is how test ratings are drawn, see `cut`. Errors: DataError names file,
+    line and column; ConfigError names the setting.
+    """
+    found = read_frame(Path(path), names=None, header=True, delimiter=delimiter, missing=[])
+    settings = {"user": user, "item": item, "rating": rating, "time": time}
+    columns = {}
+    for setting, column in settings.items():
+        if column is not None and column not in found:
+            known = unknown(f"column {column}", column, map(str, found.columns))
+            raise ConfigError(f"{path}: dataset.{setting}: {known}")
+        columns[setting] = found[column] if column else pd.Series(1.0 if setting == "rating" else 0.0, found.index)
+    frame = pd.DataFrame(columns)
+    known = None
+    if items is not None:
+        known = read_frame(Path(items), names=None, header=True, delimiter=delimiter, missing=[])
+        if not {"id", "title"} <= set(known):
+            raise DataError(f"{items}: expected the columns id and title, got {', '.join(map(str, known.columns))}")
+        known["id"] = texts(known["id"])
+    frame = checked(frame, path, scale, duplicates)
+    parts = cut(frame, fold, test, split_seed)
+    bounds = tuple(scale) if scale else (float(frame["rating"].min()), float(frame["rating"].max()))
+    about = {"source": path, "licence": "yours"}
+    return assemble(name, parts, None, known, bounds, validation=validation, seed=seed, limit=limit, **about)
+
+
+def checked(frame: pd.DataFrame, where: str, scale: list[float] | None, duplicates: str) -> pd.DataFrame:
+    """The ratings as numbers; DataError names the lines of those that are none, not on the scale, or given twice."""
+
+    def refuse(bad: pd.Series, expected: str) -> None:
+        if bad.any():
+            lines = ", ".join(
+                f"line {line} ({', '.join(f'{k} {v}' for k, v in frame.loc[line].items() if k != 'time')})"
+                for line in frame.index[bad][:SHOWN]
+            )
+            raise DataError(f"{where}: expected {expected}; {bad.sum():,} are not: {lines}")
+
+    refuse(frame[["user", "item"]].isna().any(axis=1), "a user and an item in every line")
+    numbers = frame[["rating", "time"]].apply(pd.to_numeric, errors="coerce")
+    refuse(~np.isfinite(numbers).all(axis=1), "a rating and a time that are numbers in every line")
+    if scale is not None:
+        low, high = scale
+        refuse(~numbers["rating"].between(low, high), f"ratings from {low:g} to {high:g}")
+    frame = frame.assign(**{name: numbers[name] for name in numbers})
+    twice = frame.duplicated(["user", "item"], keep="last")
+    if duplicates == "error":
+        refuse(frame.duplicated(["user", "item"], keep=False), "one rating of an item by a user (or: duplicates=last)")
+    return frame[~twice]
+
+
+def cut(frame: pd.DataFrame, how: str, share: float, seed: int) -> dict[str, pd.DataFrame]:
+    """Train and test ratings: "random" draws the share of all; "user" the share of each user's, rounded up;
+    "last" takes that share of each user's by time, the latest.
+
+    A user keeps at least one rating to train on.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if not 0 < share < 1:
+        raise ConfigError(f"dataset: expected a share of ratings above 0 and below 1 to hold out, got {share}")
+    if how == "random":
+        train, test = train_test_split(frame, test_size=share, random_state=seed)
+        return {"train": train, "test": test}
+    key = frame["time"] if how == "last" else pd.Series(np.random.default_rng(seed).random(len(frame)), frame.index)
+    order = frame.assign(key=key).sort_values(["user", "key"], kind="stable")
+    groups = order.groupby("user", sort=False)
+    size = groups["key"].transform("size")
+    held = groups.cumcount(ascending=False) < np.minimum(np.ceil(size * share), size - 1)
+    return {"train": frame.loc[order.index[~held]], "test": frame.loc[order.index[held]]}
+
+
+def assemble(
+    name: str,
+    parts: dict[str, pd.DataFrame],
+    users: pd.DataFrame | None,
+    items: pd.DataFrame | None,
+    scale: tuple[float, float],
+    /,
+    *,
+    validation: float,
+    seed: int,
+    limit: int | None,
+    source: str,
+    licence: str,
+) -> Data:
+    """The record of ratings from its parts, train and test; `validation` of the training ratings are held out.
+
+    Users and items are numbered as in their frames, where there are any, then by their ids.
+    """
+    numbers, frames = {}, {}
+    for key, known in (("user", users), ("item", items)):
+        codes, ids = pd.factorize(pd.concat([frame[key] for frame in parts.values()]))
+        ids = texts(pd.Series(ids))
+        frames[key] = listed(known, ids)
+        numbers[key] = pd.Series(np.arange(len(frames[key])), frames[key]["id"])[ids].to_numpy()[codes]
+    catalogue = Catalogue(frames["user"], frames["item"], scale)
+    both = pd.concat([frame[["rating", "time"]] for frame in parts.values()])
+    both = np.column_stack([numbers["user"], numbers["item"], both.to_numpy(float)])
+    train, test = both[: len(parts["train"])], both[len(parts["train"]) :]
+    if not 0 <= validation < 1:
+        raise ConfigError(f"dataset.validation={validation}: expected a share of ratings, at least 0 and below 1")
+    rng = np.random.default_rng((seed, len(train)))
+    order, count = rng.permutation(len(train)), round(len(train) * validation)
+    rows = order[count:][:limit], order[:count][:limit], rng.permutation(len(test))[:limit]
+    splits = [Split(x[np.sort(r)], None) for x, r in zip((train, train, test), rows, strict=True)]
+    mark = fingerprint(both[np.lexsort(both.T)])  # in an order that no split has a part in
+    told = f"{len(both):,} ratings from {scale[0]:g} to {scale[1]:g}, {len(both) / np.prod(catalogue.shape):.2%} of all"
+    return Data(name, "ratings", *splits, (), source, licence, mark, told, catalogue=catalogue)
+
+
+def listed(frame: pd.DataFrame | None, seen: pd.Series) -> pd.DataFrame:
+    """A catalogue's frame with a row for every id that was seen, those it lacks at the end."""
+    frame = pd.DataFrame({"id": []}, dtype=str) if frame is None else frame
+    lacking = sorted(set(seen) - set(frame["id"]))
+    frame = pd.concat([frame, pd.DataFrame({"id": lacking})], ignore_index=True)
+    if "title" in frame:
+        frame["title"] = frame["title"].fillna(frame["id"])
+    return frame
+
+
+class Known(NamedTuple):
+    """What a rating model is built from; row and column 0 stand for an unknown user and an unknown item.
+
+    `users` (u + 1, f) and `items` (i + 1, g) are features, float32; `ratings` (u + 1, i + 1) those of training.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    ratings: csr_array
+
+
+def known_of(catalogue: Catalogue, x: np.ndarray) -> Known:
+    """What is known from a catalogue and the ratings (n, 4) of training."""
+    users, items = (np.pad(features(frame), ((1, 0), (0, 0))) for frame in (catalogue.users, catalogue.items))
+    index = tuple((x[:, :2] + 1).astype(np.int64).T)
+    ratings = csr_array((x[:, 2].astype(np.float32), index), shape=(len(users), len(items)))
+    return Known(users, items, ratings)
