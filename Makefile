@@ -28,6 +28,7 @@ test: lint  ## lint and every test that this machine can run
 bench: setup  ## side by side with the plain Keras scripts: time, metrics and their ratio
 	$(BIN)/python -m bench.denoise
 	$(BIN)/python -m bench.anomaly
+	$(BIN)/python -m bench.recommend
 
 ui: setup  ## the MLflow UI on the runs made here
 	$(BIN)/aelab ui

@@ -39,8 +39,27 @@ def dots(x: np.ndarray, y: np.ndarray, /, *, title: str, xlabel: str, ylabel: st
     return figure
 
 
+def heat(table: pd.DataFrame, /, *, title: str):
+    """A heat map of a table, each value written into its field; of paths the last part is shown."""
+    values, names = table.to_numpy(float), [[str(v).rpartition("/")[2] for v in axis] for axis in table.axes]
+    figure = chart(2.4 + 1.1 * values.shape[1], 1.2 + 0.28 * values.shape[0])
+    ax = figure.add_subplot()
+    ax.imshow(values, cmap="Blues", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > middle else INK
+        ax.text(column, row, number(value), ha="center", va="center", fontsize=8, color=colour)
+    for axis, labels in zip("yx", names, strict=True):
+        getattr(ax, f"set_{axis}ticks")(range(len(labels)), labels, **PLAIN)
+    tidy(ax, title, xlabel=str(table.columns.name), ylabel=str(table.index.name))
+    best = np.unravel_index(np.nanargmax(values), values.shape)
+    told = ", ".join(axis[i] for axis, i in zip(names, best, strict=True))
+    figure.set_label(f"{title}: highest {number(values[best])}, {told}; lowest {number(np.nanmin(values))}.")
+    return figure
+
+
 def swept(table: pd.DataFrame, names: list[str], metric: str, /):
-    """A metric over the swept values, given as text: a line for each series over a number, else bars.
+    """A metric over the swept values, given as text: lines over a number; a heat map of two that are none; else bars.
 
     Jobs that differ in nothing else but what is a repeat are averaged. The number is the first swept value that is one.
     """
@@ -48,6 +67,8 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, /):
     means = table.groupby(names, sort=False)[metric].mean().reset_index()
     numeric = {name: pd.to_numeric(means[name], errors="coerce") for name in names}
     over = [name for name in names if numeric[name].notna().all() and means[name].nunique() > 2]
+    if not over and len(names) == 2:
+        return heat(means.pivot_table(index=names[1], columns=names[0], values=metric, sort=False), title=metric)
     if not over:
         labelled = means.set_index(means[names].agg(", ".join, axis=1))
         return bars(labelled, metric, title=f"{metric} by {', '.join(names)}")

@@ -45,15 +45,16 @@ def log_mse(batch, outputs, model, /):
     return keras.ops.log(keras.ops.maximum(ops.mse(batch.target, outputs["output"]), ops.SMALLEST_MSE))
 
 
-def kl(batch, outputs, model, /, *, free_bits: Level):
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each example, in nats a feature of the target.
+def kl(batch, outputs, model, /, *, free_bits: Level, whole: bool):
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each example, in nats; unless `whole`, in nats a feature.
 
     Divided by the number of features as the mean squared error is, so that weight 1 is the VAE's own balance for
-    errors of variance 1/2. A number of the code below `free_bits` nats counts as that (Kingma et al., 2016).
+    errors of variance 1/2; `whole` beside a log-likelihood that is a sum, such as `multinomial`. A number of the code
+    below `free_bits` nats counts as that (Kingma et al., 2016).
     """
     mean, log_variance = ops.full(outputs["mean"]), ops.full(outputs["log_variance"])
     nats = 0.5 * (keras.ops.square(mean) + keras.ops.exp(log_variance) - log_variance - 1.0)
-    size = math.prod(batch.target.shape[1:])
+    size = 1 if whole else math.prod(batch.target.shape[1:])
     return keras.ops.sum(keras.ops.maximum(nats, free_bits), axis=-1) / size
 
 
@@ -69,13 +70,13 @@ def sparsity(batch, outputs, model, /):
 
 
 def multinomial(batch: Interactions, outputs, model, /):
-    """Minus the log-likelihood of a user's items drawn from softmax(logits), in nats an item of the catalogue.
+    """Minus the log-likelihood of a user's items drawn from softmax(logits), in nats; an item counts by its value.
 
-    Liang et al., WWW 2018, eq. 2. Divided by the number of items, as `kl` is: the two keep their proportion.
+    Liang et al., WWW 2018, eq. 2.
     """
-    x, y, open_ = asked(batch, outputs)
+    x, _, open_ = asked(batch, outputs)
     likely = keras.ops.log_softmax(keras.ops.where(open_ > 0, x, -1e9), axis=-1)
-    return -keras.ops.mean(y * likely, axis=-1)
+    return -keras.ops.sum(ops.full(batch.target) * likely, axis=-1)
 
 
 def bce_logits(batch: Interactions, outputs, model, /, *, alpha: Level):

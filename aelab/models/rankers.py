@@ -4,11 +4,14 @@ Letters in shapes: u users, i items, d features.
 """
 
 import numpy as np
-from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
+from scipy.sparse import csr_array, diags_array
 
-from aelab.config import Count, Interactions, Level, Share, Whole
+from aelab.compose import build
+from aelab.config import ConfigError, Count, Interactions, Level, Share, Whole
 from aelab.similarities import fitted
+
+BLOCK = 1 << 23
+"""Numbers in a block of matrices that are solved at once: 64 MB."""
 
 
 class Popularity:
@@ -35,25 +38,30 @@ class Linear:
 
 
 class Ease(Linear):
-    """The best linear autoencoder with a diagonal of zeros, in closed form: B = I - P / diag(P).
+    """The best linear autoencoder with a diagonal of zeros, in closed form: B = P X'WY - P diag(...).
 
-    P is the inverse of the item-item matrix G plus a diagonal, l2 + dropout / (1 - dropout) * diag(G): `dropout` is
-    the share of a user's items that is hidden in training, by its expected value. 0 is EASE (Steck, WWW 2019, eq. 8),
-    above 0 its denoising form EDLAE (Steck, NeurIPS 2020, eq. 10).
+    P is the inverse of G = X'WX plus a diagonal, l2 + dropout / (1 - dropout) diag(G): `dropout` is the share of a
+    user's items that is hidden in training, by its expected value. With known and wanted values alike, 0 is EASE
+    (Steck, WWW 2019, eq. 8) and above 0 its denoising form EDLAE (Steck, NeurIPS 2020, eq. 10).
+
+    W weighs a user of n items by n^-activity; scores are multiplied by (users of an item + 1)^popularity.
     """
 
-    def __init__(self, shape: Interactions, /, *, l2: Level, dropout: Share):
-        self.l2, self.dropout = l2, dropout
+    def __init__(self, shape: Interactions, /, *, l2: Level, dropout: Share, activity: Level, popularity: float):
+        self.l2, self.dropout, self.activity, self.popularity = l2, dropout, activity, popularity
 
     def fit(self, lists) -> None:
         """Solve for the weights; memory and time grow with the square and the cube of the number of items."""
-        gram = (lists.known.T @ lists.known).toarray().astype(np.float64)
+        weight = np.maximum(np.diff(lists.wanted.indptr), 1.0) ** -self.activity
+        weighted = (diags_array(weight / weight.mean()) @ lists.known).T.tocsr()
+        gram = (weighted @ lists.known).toarray().astype(np.float64)
         own = np.diag_indices_from(gram)
         gram[own] += self.l2 + self.dropout / (1 - self.dropout) * gram[own]
         inverse = np.linalg.inv(gram)
-        weights = -inverse / inverse[own]
-        weights[own] = 0
-        self.weights = weights.astype(np.float32)
+        weights = inverse @ (weighted @ lists.wanted).toarray()
+        weights -= inverse * (weights[own] / inverse[own])
+        counts = np.bincount(lists.wanted.indices, minlength=len(gram))
+        self.weights = (weights * (counts + 1.0) ** self.popularity).astype(np.float32)
 
 
 class ItemKNN(Linear):
@@ -79,35 +87,87 @@ class ItemKNN(Linear):
 class MatrixFactorisation:
     """Implicit feedback as confidence, by alternating least squares: user and item vectors of `bottleneck` numbers.
 
-    Minimises the sum over all pairs of c (x - p.q)^2 + l2 (|p|^2 + |q|^2), with c = 1 + alpha x. Hu, Koren and
-    Volinsky, ICDM 2008, eq. 3 to 5.
+    Minimises the sum over all pairs of c (p - u.v)^2 + l2 (|u|^2 + |v|^2), with c = 1 + alpha max(x - floor, 0) and
+    p = 1 where x, the known value, is above `floor`, else 0; l2 of a row of n items counts sqrt(n / mean n) times. Hu,
+    Koren and Volinsky, ICDM 2008, eq. 3 to 5.
     """
 
     def __init__(
-        self, shape: Interactions, /, *, bottleneck: Count, l2: Level, alpha: Level, rounds: Count, seed: Whole
+        self,
+        shape: Interactions,
+        /,
+        *,
+        bottleneck: Count,
+        l2: Level,
+        alpha: Level,
+        floor: Level,
+        rounds: Count,
+        seed: Whole,
     ):
-        self.bottleneck, self.l2, self.alpha, self.rounds, self.seed = bottleneck, l2, alpha, rounds, seed
+        self.bottleneck, self.l2, self.alpha, self.floor = bottleneck, l2, alpha, floor
+        self.rounds, self.seed = rounds, seed
 
     def fit(self, lists) -> None:
         """Alternate between users and items."""
-        known, size = lists.known, (lists.known.shape[1], self.bottleneck)
-        self.vectors = 0.1 * np.random.default_rng(self.seed).standard_normal(size)
-        turned = known.T.tocsr()
-        with threadpool_limits(1):  # for matrices this small, threads take longer to meet than to compute
-            for _ in range(self.rounds):
-                self.vectors = self.solve(turned, self.solve(known, self.vectors))
+        known = self.confidence(lists.known)
+        self.vectors = 0.1 * np.random.default_rng(self.seed).standard_normal((known.shape[1], self.bottleneck))
+        turned, self.typical = known.T.tocsr(), (known.nnz / known.shape[0], known.nnz / known.shape[1])
+        for _ in range(self.rounds):
+            self.vectors = self.solve(turned, self.solve(known, self.vectors, self.typical[0]), self.typical[1])
 
-    def solve(self, known: csr_array, others: np.ndarray) -> np.ndarray:
-        """The best vectors (n, d) of rows (n, k), given those of the columns (k, d)."""
-        common = others.T @ others + self.l2 * np.eye(others.shape[1])
-        found = np.zeros((known.shape[0], others.shape[1]))
-        for row in np.flatnonzero(np.diff(known.indptr)):
-            span = slice(known.indptr[row], known.indptr[row + 1])
-            own, value = others[known.indices[span]], known.data[span]
-            left = common + self.alpha * (own.T * value) @ own
-            found[row] = np.linalg.solve(left, own.T @ (value * (1 + self.alpha * value)))
+    def confidence(self, known: csr_array) -> csr_array:
+        """c - 1 where the known value is above the floor, nothing elsewhere."""
+        found = known.astype(np.float64)
+        found.data = self.alpha * np.maximum(found.data - self.floor, 0)
+        found.eliminate_zeros()
         return found
+
+    def solve(self, known: csr_array, others: np.ndarray, typical: float) -> np.ndarray:
+        """The best vectors (n, d) of rows (n, k), given those of the columns (k, d), by blocks of rows."""
+        size = others.shape[1]
+        squares = (others[:, :, None] * others[:, None]).reshape(len(others), -1)
+        step = max(1, BLOCK // size**2)
+        found = []
+        for first in range(0, known.shape[0], step):
+            rows = known[first : first + step]
+            shrink = self.l2 * np.sqrt(np.maximum(np.diff(rows.indptr), 1) / typical)
+            left = (rows @ squares).reshape(-1, size, size) + others.T @ others
+            left += shrink[:, None, None] * np.eye(size)
+            present = rows.copy()
+            present.data = 1 + present.data
+            found.append(np.linalg.solve(left, (present @ others)[..., None])[..., 0])
+        return np.concatenate(found)
 
     def predict(self, known: csr_array) -> np.ndarray:
         """The users' vectors are solved anew from what is known of them: so a new user has one too."""
-        return (self.solve(known, self.vectors) @ self.vectors.T).astype(np.float32)
+        users = self.solve(self.confidence(known), self.vectors, self.typical[0])
+        return (users @ self.vectors.T).astype(np.float32)
+
+
+class Blend:
+    """A weighted sum of other models' scores, each standardised for each user over the items that are not known.
+
+    `members` are configs of models of this file, by names; `weights` are theirs, in order.
+    """
+
+    def __init__(self, shape: Interactions, /, *, members: dict, weights: list[float]):
+        if len(members) != len(weights):
+            raise ConfigError(f"model.weights: expected {len(members)}, one for each of {', '.join(members)}")
+        self.members, self.weights = [build(node, shape) for node in members.values()], weights
+
+    def fit(self, lists) -> None:
+        """Each member by itself."""
+        for member in self.members:
+            member.fit(lists)
+
+    def predict(self, known: csr_array) -> np.ndarray:
+        """Sum of weight * (score - mean) / standard deviation, float32 (u, i)."""
+        rows, total = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr)), 0.0
+        for member, weight in zip(self.members, self.weights, strict=True):
+            scores = member.predict(known).astype(np.float32)
+            open_ = np.ones(scores.shape, bool)
+            open_[rows, known.indices] = False
+            mean = np.mean(scores, axis=1, keepdims=True, where=open_)
+            spread = np.std(scores, axis=1, keepdims=True, where=open_)
+            total += weight * (scores - mean) / np.maximum(spread, 1e-9)
+        return total

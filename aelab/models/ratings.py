@@ -15,6 +15,8 @@ from aelab.config import Count, Level, Pairs, Share
 
 SHRINK = 5
 """Ratings of the mean that a row's own mean counts beside."""
+START = 0.05
+"""Standard deviation of the first weights of vectors."""
 
 
 @keras.saving.register_keras_serializable("aelab")
@@ -107,6 +109,13 @@ class Shrink(layers.Layer):
         return super().get_config() | {"weight": self.weight}
 
 
+def counted(features: np.ndarray, ratings: csr_array) -> np.ndarray:
+    """Features (n, f) and beside them how many ratings each row has, as a standardised logarithm; 0 for the unknown."""
+    many = np.log1p(np.diff(ratings.indptr)[1:])
+    column = np.append(0, (many - many.mean()) / (many.std() or 1))
+    return np.column_stack([features, column]).astype(np.float32)
+
+
 def table(values: np.ndarray, name: str) -> layers.Embedding:
     """Features (n, f) by number, not trained."""
     found = layers.Embedding(*values.shape, trainable=False, name=name)
@@ -115,9 +124,8 @@ def table(values: np.ndarray, name: str) -> layers.Embedding:
     return found
 
 
-def vectors(number, rows: int, members: int, size: int, l2: float, name: str, scale: float):
+def vectors(number, rows: int, members: int, size: int, l2: float, name: str, start):
     """A trained vector for each number (b,), one for each member: (b, m, size)."""
-    start = keras.initializers.RandomNormal(scale) if scale else "zeros"
     found = layers.Embedding(rows, members * size, embeddings_initializer=start, name=name)(number)
     found = Shrink(l2 / members)(found) if l2 else found
     return layers.Reshape((members, size))(found)
@@ -139,34 +147,38 @@ def embedding(
 ) -> keras.Model:
     """The sum of the mean rating and of `parts`: "bias" of user and item, "dot" product of their vectors, and "dense".
 
-    "dense" layers of widths `hidden` look at both vectors and at the features of user and item. With `profiles` a
-    vector is a number's own plus what it is by its ratings in training (see `Profile`). The mean of `members` networks
-    is the prediction. `unknown` is the share of users and items hidden in training; l2 weighs squared vectors.
+    A vector is a number's own, plus one made of its features (those of the catalogue, and how many ratings there are),
+    plus, with `profiles`, one made of its ratings in training (see `Profile`). "dense" layers of widths `hidden` look
+    at both vectors and at the features. The mean of `members` networks is the prediction. `unknown` is the share of
+    users and items hidden in training; l2 weighs the squares of a number's own vector, l2_bias of its bias.
     """
     pairs = keras.Input((2,))
     numbers = ops.cast(Hide(unknown)(pairs), "int32")
     user, item = numbers[:, 0], numbers[:, 1]
-    count = known.ratings.shape
-    ends = {"users": (user, item, known.ratings), "items": (item, user, known.ratings.T.tocsr())}
-    mean = float(known.ratings.data.mean())
-    sums, both = [], []
-    for axis, (name, (own, other, ratings)) in enumerate(ends.items()):
+    ends = {
+        "user": (user, item, known.users, known.ratings),
+        "item": (item, user, known.items, known.ratings.T.tocsr()),
+    }
+    start = keras.initializers.RandomNormal(START)
+    sums, both, facts = [], [], []
+    for name, (own, other, features, ratings) in ends.items():
         if "bias" in parts:
-            sums.append(vectors(own, count[axis], members, 1, l2_bias, f"{name}_bias", 0))
-        if "dot" in parts or "dense" in parts:
-            found = vectors(own, count[axis], members, bottleneck, l2, name, 0.05)
+            sums.append(vectors(own, len(features), members, 1, l2_bias, f"{name}_bias", "zeros"))
+        if set(parts) - {"bias"}:
+            fact = table(counted(features, ratings), f"{name}_facts")(own)
+            found = vectors(own, len(features), members, bottleneck, l2, f"{name}s", start)
+            flat = layers.Dense(members * bottleneck, kernel_initializer=start)(fact)
             if profiles:
-                profile = Profile.of(ratings, members * bottleneck, f"{name}_profile")(own, other)
-                found = found + layers.Reshape((members, bottleneck))(profile)
-            both.append(layers.Identity(name=f"{name.removesuffix('s')}_vectors")(found))
+                flat = flat + Profile.of(ratings, members * bottleneck, f"{name}_profile")(own, other)
+            both.append(layers.Identity(name=f"{name}_vectors")(found + layers.Reshape((members, bottleneck))(flat)))
+            facts.append(fact)
     if "dot" in parts:
         sums.append(ops.sum(both[0] * both[1], axis=-1, keepdims=True))
     if "dense" in parts:
-        facts = layers.Concatenate()([table(known.users, "user_facts")(user), table(known.items, "item_facts")(item)])
-        x = layers.Concatenate()([*both, ops.repeat(facts[:, None], members, axis=1)])
+        x = layers.Concatenate()([*both, ops.repeat(layers.Concatenate()(facts)[:, None], members, axis=1)])
         for width in hidden:
             x = layers.EinsumDense("bkd,kde->bke", (members, width), bias_axes="ke", activation="relu")(x)
             x = layers.Dropout(dropout)(x) if dropout else x
         sums.append(layers.EinsumDense("bkd,kde->bke", (members, 1), bias_axes="ke")(x))
-    rating = ops.mean(sum(sums), axis=1) + mean
+    rating = ops.mean(sum(sums), axis=1) + float(known.ratings.data.mean())
     return keras.Model(pairs, layers.Activation("linear", dtype="float32")(rating), name="embedding")

@@ -1,6 +1,7 @@
 """Top-K recommendation from implicit feedback: a list for each user of what it does not know yet."""
 
 from dataclasses import replace
+from typing import Literal
 
 import keras
 import numpy as np
@@ -26,46 +27,69 @@ ACTIVITY = ("least active quarter", "second", "third", "most active quarter")
 class Recommend(Task):
     """Rank for each user the items that it has not rated: trained on likes, tested on likes that were held out.
 
-    A like is a rating of at least `positive`. Metrics are means over the users who have a like in the test, at lists
-    of several lengths `at`. What a user has rated in training, liked or not, is never recommended.
+    A like is a rating of at least `positive`. `known` and `wanted` say what a rating counts in a model's input and in
+    what it should give: null is 1 for a like and 0 else; or knots [rating, value], with straight lines between.
+
+    Metrics are means over the users who have a like in the test, at lists of several lengths `at`. What a user has
+    rated in training is never recommended (`hide` rated); with `hide` liked only what it has liked.
     """
 
     kinds = ("ratings", "interactions", "items")
     may = ("similarity",)
     by_example = False
 
-    def __init__(self, *, positive: float, at: list[Count], watched: Count, examples: Count):
-        self.positive, self.at, self.watched, self.examples = positive, at, watched, examples
+    def __init__(
+        self,
+        *,
+        positive: float,
+        known: list[list[float]] | None,
+        wanted: list[list[float]] | None,
+        hide: Literal["rated", "liked"],
+        at: list[Count],
+        watched: Count,
+        examples: Count,
+    ):
+        self.positive, self.values = positive, {"known": known, "wanted": wanted}
+        self.hide, self.at, self.watched, self.examples = hide, at, watched, examples
 
     def prepare(self, data, cfg):
         """Sparse rows of likes: of users, or of items with their features where the model takes these."""
         self.catalogue = data.catalogue
         if max(self.at) >= data.shape[1]:
             raise ConfigError(f"task.at: lists of {max(self.at)}, but there are {data.shape[1]} items")
-        liked, rated = {}, {}
-        for part in ("train", "validation", "test"):
-            x = getattr(data, part).x
-            liked[part] = matrix(x, x[:, 2] >= self.positive, data.shape)
-            rated[part] = matrix(x, 1, data.shape)
+        ratings = {part: getattr(data, part).x for part in ("train", "validation", "test")}
+        both = np.concatenate([ratings["train"], ratings["validation"]])
         for part in ("train", "test"):
-            if not liked[part].nnz:
-                top = getattr(data, part).x[:, 2].max()
+            if not (ratings[part][:, 2] >= self.positive).any():
+                top = ratings[part][:, 2].max()
                 raise AelabError(f"no {part} rating reaches task.positive={self.positive:g}; the highest is {top:g}")
-        self.known = {"validation": liked["train"], "test": liked["train"] + liked["validation"]}
-        self.rated = {"validation": rated["train"], "test": rated["train"] + rated["validation"]}
-        self.wanted = {part: liked[part] for part in ("validation", "test")}
-        self.side = csr_array(features(data.catalogue.items))
-        self.by_item = by_item(cfg)
-        self.known = {"train": liked["train"], **self.known}
+
+        def rows(x: np.ndarray, how: str) -> csr_array:
+            return matrix(x, self.value(x[:, 2], how), data.shape)
+
+        train = ratings["train"]
+        self.known = {"train": rows(train, "known"), "validation": rows(train, "known"), "test": rows(both, "known")}
+        self.rated = {"validation": rows(train, self.hide), "test": rows(both, self.hide)}
+        self.wanted = {part: rows(ratings[part], "liked") for part in ("validation", "test")}
+        self.side, self.by_item = csr_array(features(data.catalogue.items)), by_item(cfg)
         splits = {}
         for part, known in self.known.items():
-            lists = Lists(self.turned(known), liked[part].T.tocsr()) if self.by_item else Lists(known, liked[part])
+            sought = rows(train, "wanted") if part == "train" else self.wanted[part]
+            lists = Lists(self.turned(known), sought.T.tocsr()) if self.by_item else Lists(known, sought)
             if part != "test":  # a row without anything to find has nothing to teach
-                rows = np.flatnonzero(np.diff(lists.wanted.indptr))
-                some = rows if part == "train" else np.random.default_rng(cfg.seed).permutation(rows)[: self.watched]
+                some = np.flatnonzero(np.diff(lists.wanted.indptr))
+                if part == "validation":
+                    some = np.random.default_rng(cfg.seed).permutation(some)[: self.watched]
                 lists = lists[np.sort(some)]
             splits[part] = Split(lists, None)
         return replace(data, **splits)
+
+    def value(self, ratings: np.ndarray, how: str) -> np.ndarray:
+        """What ratings (n,) count as "known", "wanted", "liked" or "rated", float (n,)."""
+        knots = self.values.get(how)
+        if knots:
+            return np.interp(ratings, *np.transpose(sorted(knots)))
+        return np.ones(len(ratings)) if how == "rated" else (ratings >= self.positive).astype(float)
 
     def turned(self, known: csr_array) -> csr_array:
         """A row for each item: who has it, and its features."""
@@ -127,8 +151,8 @@ class Recommend(Task):
         if self.wanted["validation"].nnz:
             known = self.measure(self.lists(model, "validation"), "validation", cfg.metric)
             metrics |= {f"val/{name}": float(known[name].mean()) for name in known}
-        popularity = self.known["test"].sum(axis=0)
-        odds = np.maximum(popularity, 1) / self.known["test"].shape[0]
+        self.popularity = np.bincount(self.known["test"].indices, minlength=data.catalogue.shape[1])
+        odds = np.maximum(self.popularity, 1) / data.catalogue.shape[0]
         for k in self.at:
             shown = self.made[examples.index, :k]
             metrics[f"test/coverage@{k}"] = len(np.unique(shown)) / data.catalogue.shape[1]
@@ -171,10 +195,10 @@ class Recommend(Task):
             "metrics_by_length": self.by_length(result.examples, "Metrics by length of the list"),
             "by_activity": figures.bars(groups, first, title="Users by how much is known of them"),
             "popularity": charts.dots(
-                self.known["test"].sum(axis=0),
+                self.popularity,
                 shown,
                 title=f"What is recommended (lists of {k})",
-                xlabel="users who like the item in training",
+                xlabel="users of the item in training",
                 ylabel="users whom it is recommended to",
                 logarithmic=True,
             ),

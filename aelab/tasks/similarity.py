@@ -12,6 +12,7 @@ from aelab.config import AelabError, Count
 from aelab.data import catalogue
 from aelab.data.ratings import features
 from aelab.evaluate import Result
+from aelab.models.vectors import folder_of
 from aelab.tasks.recommend import Recommend
 from aelab.tasks.task import Task
 
@@ -35,12 +36,12 @@ class Similarity(Task):
 
     def __init__(self, *, positive: float, at: list[Count], neighbours: Count, examples: Count):
         self.neighbours, self.examples = neighbours, examples
-        self.users = Recommend(positive=positive, at=at, watched=1, examples=examples)
+        plain = {"known": None, "wanted": None, "hide": "rated"}
+        self.users = Recommend(positive=positive, at=at, **plain, watched=1, examples=examples)
 
     def prepare(self, data, cfg):
         """Likes as `task=recommend` has them; the run must have been trained on the same ratings."""
-        file = f"{cfg.model.run}/config.yaml"
-        trained, given = OmegaConf.load(file).dataset, cfg.dataset
+        trained, given = OmegaConf.load(folder_of(cfg.model.run) / "config.yaml").dataset, cfg.dataset
         other = [f"dataset.{k}={trained[k]}" for k in SAME if trained.get(k) != given.get(k) and k in trained]
         if other:
             raise AelabError(
@@ -77,6 +78,7 @@ class Similarity(Task):
         self.nearest = ranking.best(near, self.neighbours)
         examples = self.retrieve(model, "test", cfg.metric)
         metrics = {f"test/{name}": float(examples[name].mean()) for name in examples}
+        examples["known"] = np.diff(self.users.known["test"].indptr)[examples.index]
         if self.users.wanted["validation"].nnz:
             known = self.retrieve(model, "validation", cfg.metric)
             metrics |= {f"val/{name}": float(known[name].mean()) for name in known}
@@ -94,12 +96,16 @@ class Similarity(Task):
         return Result(None, None, None, examples, metrics)
 
     def figures(self, result, data, /):
-        """How often items are near to others, and retrieval by length of the list."""
+        """How often items are near to others, and retrieval by how much is known of a user."""
         return {
             "hubs": figures.histogram(
                 self.occurs, label=f"times among the {self.neighbours} nearest of another", title="Hubs"
             ),
-            "retrieval": self.users.by_length(result.examples, "Held-out likes by the mean of known likes"),
+            "by_activity": figures.bars(
+                self.users.by_activity(result.examples),
+                result.examples.columns[0],
+                title="Held-out likes by the mean of known likes",
+            ),
         }
 
     def tables(self, result, data, /):
