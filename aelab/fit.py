@@ -59,16 +59,20 @@ class Objective(keras.Model):
     name that is both a term's and a metric's is the metric's throughout, so that train/ssim and val/ssim are the same
     quantity (the term is 1 - SSIM). It stays in float32 whatever the policy: losses need full precision. The weight of
     a term with a `warmup` rises from 0 over so many epochs of `steps`; in validation it is whole from the start.
+    `watch` has functions of (batch, outputs) that are measured in validation alone.
     """
 
-    def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping, steps: int = 1):
+    def __init__(self, core: keras.Model, terms: Mapping, metrics: Mapping, steps: int = 1, watch: Mapping = {}):
         super().__init__(dtype="float32")
         self.core = core
         self.weights_of = {name: float(node["weight"]) for name, node in terms.items()}
         self.warmup = {name: steps * (node.get("warmup") or 0) for name, node in terms.items()}
         self.terms = partials(terms, "weight", "warmup")
         self.measures = partials(metrics, "goal")
-        self.means = {name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures}}
+        self.watch = dict(watch)
+        self.means = {
+            name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures, **self.watch}
+        }
 
     def call(self, x, training=None):
         """The core's outputs as `members` gives them."""
@@ -92,6 +96,8 @@ class Objective(keras.Model):
         for name, metric in self.measures.items():
             if name in self.terms or not training:
                 self.means[name].update_state(metric(y, y_pred[0]["output"]))
+        for name, function in self.watch.items() if not training else ():
+            self.means[name].update_state(function(batch, y_pred[0]))
         return total
 
 
@@ -134,7 +140,8 @@ def watched(monitor: str, objective: Objective, metrics: Mapping) -> tuple[str, 
     if split != "val" or name not in objective.means:
         known = ", ".join(f"val/{n}" for n in ("loss", *objective.means))
         raise TrainingError(f"fit.monitor={monitor}: no such value; there are: {known}")
-    return f"val_mean_{name}", metrics[name]["goal"] if name in metrics else "min"
+    better = "max" if name in objective.watch else "min"
+    return f"val_mean_{name}", metrics[name]["goal"] if name in metrics else better
 
 
 class Record(keras.callbacks.Callback):
@@ -236,9 +243,9 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     pairs = task.pairs(corrupt)
     batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
     held = task.held_out(data.validation)
-    validation = pairs(held.x, stream("validation", cfg.seed)) if len(held) else None
+    validation = pairs(held.x, stream("validation", cfg.seed)) if len(held.x) else None
     metrics = cfg.metric if task.by_example else {}
-    objective = Objective(model, cfg.loss, metrics, len(batches))
+    objective = Objective(model, cfg.loss, metrics, len(batches), task.watch())
     made = optimizer(settings.epochs * len(batches))
     if keras.config.dtype_policy().name == "mixed_float16":
         made = keras.optimizers.LossScaleOptimizer(made)  # Keras would, but sees only the objective's float32
@@ -248,7 +255,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
         jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
     )
     record = Record(folder / "history.csv", log)
-    bar = Bar(settings.epochs, len(batches), next(iter(metrics), "loss"))
+    bar = Bar(settings.epochs, len(batches), next(iter([*metrics, *objective.watch]), "loss"))
     epochs = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
     )

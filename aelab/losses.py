@@ -111,9 +111,14 @@ def asked(batch, outputs):
 
 
 def drawn(logits, among, number: int):
-    """The logits (b, number) of items drawn anew for each user, without replacement, where `among` (b, i) is 1."""
+    """The logits (b, number) of items drawn anew for each user, without replacement, where `among` (b, i) is 1.
+
+    Where these are fewer, the rest is -1e9; where there are fewer items at all, so are the logits.
+    """
+    number = min(number, logits.shape[-1])
     items = keras.ops.top_k(keras.random.uniform(keras.ops.shape(logits)) + among, number, sorted=False)[1]
-    return keras.ops.take_along_axis(logits, items, axis=-1)
+    found, fit = (keras.ops.take_along_axis(x, items, axis=-1) for x in (logits, among))
+    return keras.ops.where(fit > 0, found, -1e9)
 
 
 def mean_of(y, values):

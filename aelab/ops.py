@@ -62,6 +62,18 @@ def psnr(target: Pixels, output, /, *, max_value: float):
     return 10.0 * (2 * float(np.log10(max_value)) - ops.log10(error))
 
 
+def ndcg(wanted, scores, /, *, k: int):
+    """Normalised discounted cumulative gain of the k highest scores, (b, i) x (b, i) -> (b,), in [0, 1].
+
+    wanted is 1 or 0; rows without anything wanted give 0. As `aelab.metrics.ndcg`, from scores instead of lists.
+    """
+    gains = 1 / np.log2(np.arange(2, k + 2)).astype(np.float32)
+    best = ops.top_k(scores, k)[1]
+    found = ops.sum(ops.take_along_axis(full(wanted), best, axis=-1) * gains, axis=-1)
+    count = ops.cast(ops.clip(ops.sum(full(wanted), axis=-1), 1, k), "int32")
+    return found / ops.take(ops.convert_to_tensor(np.cumsum(gains)), count - 1)
+
+
 @functools.cache
 def _window(size: int, window: int, sigma: float) -> np.ndarray:
     """A Gaussian filter without padding as a matrix, (size, size - window + 1): one column per output pixel."""

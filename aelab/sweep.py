@@ -66,7 +66,7 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     swept, metrics = parts(found)
     found.to_csv(folder / "sweep.csv", index=False)
     done = found[found["state"] == "finished"]
-    tested = [k for k in metrics if k.startswith("test/")][:FIGURES]
+    tested = [k for k in metrics if k.startswith("test/") and done[k].notna().any()][:FIGURES]
     figures = {k.replace("test/", ""): charts.swept(done, swept, k) for k in tested} if swept else {}
     labels = done[swept].agg(", ".join, axis=1) if swept else done.index
     report.write(

@@ -40,6 +40,7 @@ LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
 """What a tracking call raises when the store cannot be reached or written."""
 SILENT_S = 24 * 3600
 """A run of another machine counts as dead after this long without a heartbeat."""
+REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
 
 
 class TrackingError(AelabError):
@@ -160,7 +161,7 @@ class Log:
         now = int(time.time() * 1000)
         self._send(
             self.client.log_batch,
-            metrics=[Metric(k.replace("@", "_at_"), float(v), now, step) for k, v in metrics.items()],  # @: refused
+            metrics=[Metric(k.replace(*REFUSED), float(v), now, step) for k, v in metrics.items()],
             params=[Param(k, str(v)[:6000]) for k, v in params.items()],
             tags=[RunTag(k, str(v)) for k, v in tags.items()],
             synchronous=True,
@@ -173,7 +174,9 @@ class Log:
     def epochs(self, rows: list[dict]) -> None:
         """Rows of a history, each with its "epoch", in one write; with a heartbeat."""
         now = int(time.time() * 1000)
-        found = [Metric(k, v, now, row["epoch"]) for row in rows for k, v in row.items() if k != "epoch"]
+        found = [
+            Metric(k.replace(*REFUSED), v, now, row["epoch"]) for row in rows for k, v in row.items() if k != "epoch"
+        ]
         for first in range(0, len(found), 1000):  # MLflow's limit for one write
             beat = [RunTag("aelab.heartbeat", f"{time.time():.0f}")]
             self._send(self.client.log_batch, metrics=found[first : first + 1000], tags=beat, synchronous=True)

@@ -34,6 +34,9 @@ class Restore:
     def held_out(self, validation):
         return validation
 
+    def watch(self):
+        return {}
+
 
 class Search(Restore):
     """A task whose metrics are not of single examples, and that holds out normal rows alone."""

@@ -4,8 +4,12 @@ import itertools
 import json
 
 import commands
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+
+from aelab import compose, sweep
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,37 @@ def test_a_job_that_fails_does_not_stop_the_others(sweeps):
     assert "TrainingError" in log.read_text()
 
 
+def test_a_sweep_leaves_a_table_and_a_report(swept):
+    cwd, result = swept
+    (folder,) = cwd.glob("outputs/sweeps/*/*")
+    found = pd.read_csv(folder / "sweep.csv")
+    assert list(found.columns[:3]) == ["corruption.level", "model.bottleneck", "state"]
+    assert set(found["state"]) == {"finished"}
+    for row in found.to_dict("records"):
+        (job,) = folder.glob(f"{found.index[found['test/psnr'] == row['test/psnr']][0]}-*")
+        metrics = json.loads((job / "metrics.json").read_text())
+        assert {k: row[k] for k in metrics} == pytest.approx(metrics)
+    report = (folder / "report.html").read_text()
+    assert "sweep-denoise (4 jobs)" in report
+    assert "4 of 4 jobs finished" in report
+    assert "test/psnr: highest" in report  # a heat map: two values of each
+    assert f"report      {folder / 'report.html'}" in result.stdout
+    store = commands.client(cwd)
+    files = {f.path for f in store.list_artifacts(family(cwd)[0].info.run_id)}
+    assert files == {p.name for p in folder.iterdir() if p.suffix in (".csv", ".html", ".png")}
+    assert {"sweep.csv", "report.html", "psnr.png"} <= files
+
+
+def test_the_report_has_what_finished_beside_what_failed(sweeps):
+    (folder,) = sweeps["failing"][0].glob("outputs/sweeps/*/*")
+    found = pd.read_csv(folder / "sweep.csv")
+    assert list(found["state"]) == ["failed", "finished"]
+    assert list(found["test/psnr"].notna()) == [False, True]
+    report = (folder / "report.html").read_text()
+    assert "1 jobs failed" in report
+    assert "1 of 2 jobs finished" in report
+
+
 @pytest.mark.parametrize("last", ["model.bottleneck=16,0", "model=conv_ae,unet_mny"])
 def test_a_wrong_last_job_is_refused_before_the_first_starts(last, tmp_path):
     result = commands.run("-m", "model=conv_ae", last, "dataset=digits", "debug=fast", cwd=tmp_path)
@@ -99,3 +134,100 @@ def test_a_wrong_last_job_is_refused_before_the_first_starts(last, tmp_path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- the table, of jobs made up
+
+
+def jobs(*rows):
+    """Results of a sweep: overrides as one text, then the metrics, or the message of a failure."""
+    return [(["task=denoise", *words.split()], outcome) for words, outcome in rows]
+
+
+REPEATED = jobs(
+    ("model=a seed=0 dataset.fold=u1", {"test/mae": 1.0, "val/mae": 2.0, "test/mae_input": 9.0, "time/fit_s": 1}),
+    ("model=a seed=1 dataset.fold=u1", {"test/mae": 3.0, "val/mae": 2.0, "test/mae_input": 9.0, "time/fit_s": 1}),
+    ("model=b seed=0 dataset.fold=u2", {"test/mae": 7.0, "val/mae": 1.5, "test/mae_input": 9.0, "time/fit_s": 1}),
+    ("model=b seed=1 dataset.fold=u2", {"test/mae": 7.0, "val/mae": 2.5, "test/mae_input": 9.0, "time/fit_s": 1}),
+)
+
+
+def cells(found):
+    """The rows of the table that is printed, its head first."""
+    grid = sweep.table(found)
+    return [[column.header for column in grid.columns], *map(list, zip(*(c.cells for c in grid.columns), strict=True))]
+
+
+def test_a_frame_has_what_differs_as_text_and_no_more():
+    found = sweep.frame(jobs(("seed=0 x.size=010", {"test/a": 1.0}), ("seed=0 x.size=10", {"test/b": 2.0})))
+    assert list(found) == ["x.size", "state", "test/a", "test/b"]
+    assert list(found["x.size"]) == ["010", "10"]
+    np.testing.assert_array_equal(found[["test/a", "test/b"]], [[1, np.nan], [np.nan, 2]])
+
+
+def test_the_metrics_of_a_frame_follow_their_values_in_validation():
+    found = sweep.frame(REPEATED)
+    assert sweep.parts(found) == (["model", "seed", "dataset.fold"], ["val/mae", "test/mae"])
+
+
+def test_repeats_have_their_mean_and_sample_standard_deviation():
+    head, *rows = cells(sweep.frame(REPEATED))
+    assert head == ["model", "seed", "dataset.fold", "val/mae", "test/mae"]
+    assert rows[:2] == [["a", "0", "u1", "2", "1"], ["a", "1", "u1", "2", "3"]]
+    assert rows[4:] == [
+        ["a", "mean, sd", "mean, sd", "2.0000\n± 0.0000", "2.0000\n± 1.4142"],
+        ["b", "mean, sd", "mean, sd", "2.0000\n± 0.7071", "7.0000\n± 0.0000"],
+    ]
+
+
+@pytest.mark.parametrize("key", ["seed", "dataset.fold"])
+def test_repeats_alone_are_one_group(key):
+    found = sweep.frame(jobs(*((f"{key}={i}", {"test/mae": float(v)}) for i, v in enumerate((1, 2, 6)))))
+    assert cells(found)[-1] == ["mean, sd", "3.0000\n± 2.6458"]
+    assert len(cells(found)) == 1 + 3 + 1
+
+
+def test_other_values_are_not_averaged():
+    assert len(cells(sweep.frame(jobs(("lr=1", {"test/a": 1.0}), ("lr=2", {"test/a": 2.0}))))) == 1 + 2
+
+
+def test_a_failed_job_has_its_row_and_counts_in_no_mean():
+    failed = jobs(("model=a seed=2 dataset.fold=u1", "the loss became nan"))
+    rows = cells(sweep.frame([*REPEATED[:2], *failed]))
+    assert rows[0] == ["seed", "val/mae", "test/mae"]
+    assert rows[3] == ["2", "failed", ""]
+    assert rows[4] == ["mean, sd", "2.0000\n± 0.0000", "2.0000\n± 1.4142"]
+
+
+def test_failed_jobs_alone_have_a_row_each():
+    found = sweep.frame(jobs(("lr=1", "no"), ("lr=2", "no")))
+    assert cells(found)[1:] == [["1", "failed"], ["2", "failed"]]
+
+
+def written(found, folder):
+    """The names of what is written for a frame."""
+    with compose.session():
+        cfg = compose.compose([], [compose.CONF])
+    return sweep.write(found, folder, "sweep-denoise", cfg)
+
+
+def test_the_first_six_metrics_are_drawn_and_failures_are_told(tmp_path):
+    many = {f"test/m{i}": float(i) for i in range(8)}
+    names = written(sweep.frame(jobs(("lr=1", many), ("lr=2", many), ("lr=3", "no"))), tmp_path)
+    assert names == ["sweep.csv", "report.html", *(f"m{i}.png" for i in range(6))]
+    assert set(names) == {p.name for p in tmp_path.iterdir()}
+    report = (tmp_path / "report.html").read_text()
+    assert "1 jobs failed" in report
+    assert "test/m7" in report
+    assert len(pd.read_csv(tmp_path / "sweep.csv")) == 3
+
+
+@pytest.mark.parametrize("words", [("lr=1", "lr=2", "lr=3"), ("a=x b=y", "a=z b=y", "a=x b=w")], ids=["line", "heat"])
+def test_a_metric_that_is_no_number_anywhere_is_not_drawn(words, tmp_path):
+    outcome = {"test/flat": float("nan"), "test/mae": 1.0}
+    names = written(sweep.frame(jobs(*((w, outcome) for w in words))), tmp_path)
+    assert names == ["sweep.csv", "report.html", "mae.png"]
+
+
+def test_a_sweep_of_one_job_has_a_report_without_charts(tmp_path):
+    assert written(sweep.frame(jobs(("lr=1", {"test/mae": 1.0}))), tmp_path) == ["sweep.csv", "report.html"]

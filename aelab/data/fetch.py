@@ -1,5 +1,6 @@
 """Files by name: from the user's folder, the cache, or a download. A file that is there is never changed."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -68,15 +69,23 @@ def unpacked(folder: str, filename: str, *, archive: str, url: str, md5: str, da
     found, roots = look(folder, filename, data_dir)
     if found:
         return found
-    source = fetch(folder, f"{archive}.zip", urls=[url], md5=md5, data_dir=data_dir)
-    part = roots[-1] / f".{filename}.part"
+    try:
+        source = fetch(folder, f"{archive}.zip", urls=[url], md5=md5, data_dir=data_dir)
+    except DataUnavailable as error:
+        raise DataUnavailable(f"{folder}/{filename} is not there, and {error}") from error
+    part = roots[-1] / f".{filename}.{os.getpid()}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(source) as file, file.open(f"{archive}/{filename}") as inside, part.open("wb") as target:
             shutil.copyfileobj(inside, target)
+        return part.replace(roots[-1] / filename)
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{source}: {archive}/{filename} cannot be had from it: {error}") from error
-    return part.replace(roots[-1] / filename)
+    except OSError as error:
+        raise DataUnavailable(f"{source} cannot be unpacked into {roots[-1]}: {reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is gone where all went well
+            part.unlink()
 
 
 def knock(url: str) -> str | None:

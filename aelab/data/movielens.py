@@ -99,10 +99,10 @@ def ml_25m(
     """25,000,095 ratings, 162,541 users, 62,423 films, `test` of the ratings held out as `fold` says."""
     read = Reader("ml-25m", "ml-25m", data_dir, mirror)
     items = read("movies.csv", None, ",")
-    items = items.set_axis(["id", "title", "genres"], axis=1)
+    items = items.set_axis(["id", "title", "genres"], axis=1).astype({"id": str})
     items.insert(2, "year", year(items["title"]))
     found = read("ratings.csv", None, ",").set_axis(COLUMNS, axis=1)
-    parts = cut(checked(found, "ratings.csv", SCALES["ml-25m"], "error"), fold, test, split_seed)
+    parts = cut(checked(found, str(read.path("ratings.csv")), list(SCALES["ml-25m"]), "error"), fold, test, split_seed)
     return assemble(
         "ml_25m", parts, None, items, SCALES["ml-25m"], validation=validation, seed=seed, limit=limit, **ABOUT
     )

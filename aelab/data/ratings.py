@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from aelab.check import unknown
 from aelab.config import ConfigError, Count, DataError, Share, Whole
-from aelab.data.columns import texts
+from aelab.data.columns import MISSING, texts
 from aelab.data.frames import read_frame
 from aelab.data.record import Data, Ratings, Split, fingerprint
 
@@ -48,10 +48,13 @@ def features(frame: pd.DataFrame) -> np.ndarray:
     for name in frame.columns.difference(["id", "title"], sort=False):
         if pd.api.types.is_numeric_dtype(frame[name]):
             values = frame[name].to_numpy(float)
-            spread = np.nanstd(values) or 1.0
-            parts.append(np.nan_to_num((values - np.nanmean(values)) / spread)[:, None])
+            known = values[np.isfinite(values)]
+            constant = not len(known) or known.min() == known.max()  # its spread may be a rounding error
+            scaled = np.zeros(len(values)) if constant else (values - known.mean()) / known.std()
+            parts.append(np.where(np.isfinite(values), scaled, 0)[:, None])
         else:
-            parts.append(frame[name].fillna("").str.get_dummies("|").to_numpy())
+            values = frame[name].astype(object).where(frame[name].notna(), "").astype(str)
+            parts.append(values.str.get_dummies("|").to_numpy())
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
@@ -80,6 +83,10 @@ def ratings(
     that say something of the items. `fold` is how test ratings are drawn, see `cut`. Errors: DataError names file,
     line and column; ConfigError names the setting.
     """
+    if scale is not None and (len(scale) != 2 or scale[0] > scale[1]):
+        raise ConfigError(f"dataset.scale={list(scale)}: expected [lowest, highest]")
+    if fold == "last" and time is None:
+        raise ConfigError("dataset.fold=last: needs the column of times: dataset.time=COLUMN")
     found = read_frame(Path(path), names=None, header=True, delimiter=delimiter, missing=[])
     settings = {"user": user, "item": item, "rating": rating, "time": time}
     columns = {}
@@ -89,12 +96,7 @@ def ratings(
             raise ConfigError(f"{path}: dataset.{setting}: {known}")
         columns[setting] = found[column] if column else pd.Series(1.0 if setting == "rating" else 0.0, found.index)
     frame = pd.DataFrame(columns)
-    known = None
-    if items is not None:
-        known = read_frame(Path(items), names=None, header=True, delimiter=delimiter, missing=[])
-        if not {"id", "title"} <= set(known):
-            raise DataError(f"{items}: expected the columns id and title, got {', '.join(map(str, known.columns))}")
-        known["id"] = texts(known["id"])
+    known = None if items is None else described(items, delimiter)
     frame = checked(frame, path, scale, duplicates)
     parts = cut(frame, fold, test, split_seed)
     bounds = tuple(scale) if scale else (float(frame["rating"].min()), float(frame["rating"].max()))
@@ -102,20 +104,40 @@ def ratings(
     return assemble(name, parts, None, known, bounds, validation=validation, seed=seed, limit=limit, **about)
 
 
+def described(items: str, delimiter: str) -> pd.DataFrame:
+    """What a file says of items: id and title as text, each id once."""
+    known = read_frame(Path(items), names=None, header=True, delimiter=delimiter, missing=[])
+    if not {"id", "title"} <= set(known):
+        raise DataError(f"{items}: expected the columns id and title, got {', '.join(map(str, known.columns))}")
+    known["id"] = texts(known["id"])
+    bad = known["id"].duplicated() | (known["id"] == MISSING)
+    if bad.any():
+        lines = ", ".join(f"line {line} (id {known['id'][line]})" for line in known.index[bad][:SHOWN])
+        raise DataError(f"{items}: expected an id in every line, each once; {bad.sum():,} are not: {lines}")
+    if pd.api.types.is_numeric_dtype(known["title"]):  # such as 1984
+        known["title"] = texts(known["title"]).where(known["title"].notna())
+    return known
+
+
 def checked(frame: pd.DataFrame, where: str, scale: list[float] | None, duplicates: str) -> pd.DataFrame:
     """The ratings as numbers; DataError names the lines of those that are none, not on the scale, or given twice."""
 
-    def refuse(bad: pd.Series, expected: str) -> None:
+    def refuse(bad: pd.Series, expected: str, shown: tuple[str, ...] = ("user", "item", "rating")) -> None:
         if bad.any():
             lines = ", ".join(
-                f"line {line} ({', '.join(f'{k} {v}' for k, v in frame.loc[line].items() if k != 'time')})"
+                f"line {line} ({', '.join(f'{k} {v}' for k, v in frame.loc[line, list(shown)].items())})"
                 for line in frame.index[bad][:SHOWN]
             )
             raise DataError(f"{where}: expected {expected}; {bad.sum():,} are not: {lines}")
 
-    refuse(frame[["user", "item"]].isna().any(axis=1), "a user and an item in every line")
-    numbers = frame[["rating", "time"]].apply(pd.to_numeric, errors="coerce")
-    refuse(~np.isfinite(numbers).all(axis=1), "a rating and a time that are numbers in every line")
+    ids = {k: texts(frame[k]) for k in ("user", "item") if not pd.api.types.is_numeric_dtype(frame[k])}
+    frame = frame.assign(**ids)  # before they are compared: "1" and "01" are one user
+    missing = frame[["user", "item"]].isna() | frame[["user", "item"]].isin([MISSING])
+    refuse(missing.any(axis=1), "a user and an item in every line")
+    given = frame[["rating", "time"]]
+    numbers = given.apply(pd.to_numeric, errors="coerce").astype(float).where(given.notna())
+    refuse(~np.isfinite(numbers["rating"]), "a rating that is a number in every line")
+    refuse(~np.isfinite(numbers["time"]), "a time that is a number in every line", ("user", "item", "time"))
     if scale is not None:
         low, high = scale
         refuse(~numbers["rating"].between(low, high), f"ratings from {low:g} to {high:g}")
@@ -135,8 +157,10 @@ def cut(frame: pd.DataFrame, how: str, share: float, seed: int) -> dict[str, pd.
     from sklearn.model_selection import train_test_split
 
     if not 0 < share < 1:
-        raise ConfigError(f"dataset: expected a share of ratings above 0 and below 1 to hold out, got {share}")
+        raise ConfigError(f"dataset.test={share}: expected a share of ratings, above 0 and below 1")
     if how == "random":
+        if np.ceil(len(frame) * share) >= len(frame):
+            raise ConfigError(f"dataset.test={share}: that leaves none of {len(frame):,} ratings to train on")
         train, test = train_test_split(frame, test_size=share, random_state=seed)
         return {"train": train, "test": test}
     key = frame["time"] if how == "last" else pd.Series(np.random.default_rng(seed).random(len(frame)), frame.index)
@@ -175,13 +199,16 @@ def assemble(
     both = pd.concat([frame[["rating", "time"]] for frame in parts.values()])
     both = np.column_stack([numbers["user"], numbers["item"], both.to_numpy(float)])
     train, test = both[: len(parts["train"])], both[len(parts["train"]) :]
+    if not len(test):
+        raise DataError(f"{name}: no rating could be held out as a test: no user has two; take dataset.fold=random")
     if not 0 <= validation < 1:
         raise ConfigError(f"dataset.validation={validation}: expected a share of ratings, at least 0 and below 1")
     rng = np.random.default_rng((seed, len(train)))
-    order, count = rng.permutation(len(train)), round(len(train) * validation)
+    order, count = rng.permutation(len(train)), min(round(len(train) * validation), len(train) - 1)
     rows = order[count:][:limit], order[:count][:limit], rng.permutation(len(test))[:limit]
     splits = [Split(x[np.sort(r)], None) for x, r in zip((train, train, test), rows, strict=True)]
-    mark = fingerprint(both[np.lexsort(both.T)])  # in an order that no split has a part in
+    hashes = pd.util.hash_pandas_object(pd.DataFrame(both), index=False)
+    mark = fingerprint(np.sort(hashes.to_numpy()))  # in an order that no split has a part in
     told = f"{len(both):,} ratings from {scale[0]:g} to {scale[1]:g}, {len(both) / np.prod(catalogue.shape):.2%} of all"
     return Data(name, "ratings", *splits, (), source, licence, mark, told, catalogue=catalogue)
 

@@ -48,6 +48,8 @@ class Ease(Linear):
     """
 
     def __init__(self, shape: Interactions, /, *, l2: Level, dropout: Share, activity: Level, popularity: float):
+        if dropout == 1:
+            raise ConfigError("model.dropout=1: expected less than 1, so that something is left to learn from")
         self.l2, self.dropout, self.activity, self.popularity = l2, dropout, activity, popularity
 
     def fit(self, lists) -> None:
@@ -60,6 +62,7 @@ class Ease(Linear):
         inverse = np.linalg.inv(gram)
         weights = inverse @ (weighted @ lists.wanted).toarray()
         weights -= inverse * (weights[own] / inverse[own])
+        weights[own] = 0  # to the last bit
         counts = np.bincount(lists.wanted.indices, minlength=len(gram))
         self.weights = (weights * (counts + 1.0) ** self.popularity).astype(np.float32)
 
@@ -118,8 +121,9 @@ class MatrixFactorisation:
     def confidence(self, known: csr_array) -> csr_array:
         """c - 1 where the known value is above the floor, nothing elsewhere."""
         found = known.astype(np.float64)
-        found.data = self.alpha * np.maximum(found.data - self.floor, 0)
-        found.eliminate_zeros()
+        found.data = np.maximum(found.data - self.floor, 0)
+        found.eliminate_zeros()  # before alpha, which may be 0: they are liked all the same
+        found.data *= self.alpha
         return found
 
     def solve(self, known: csr_array, others: np.ndarray, typical: float) -> np.ndarray:
@@ -167,6 +171,7 @@ class Blend:
             scores = member.predict(known).astype(np.float32)
             open_ = np.ones(scores.shape, bool)
             open_[rows, known.indices] = False
+            open_[~open_.any(axis=1)] = True  # a user who knows everything
             mean = np.mean(scores, axis=1, keepdims=True, where=open_)
             spread = np.std(scores, axis=1, keepdims=True, where=open_)
             total += weight * (scores - mean) / np.maximum(spread, 1e-9)

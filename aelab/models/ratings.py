@@ -11,7 +11,7 @@ from keras import layers, ops
 from scipy.sparse import csr_array
 
 from aelab import backend
-from aelab.config import Count, Level, Pairs, Share
+from aelab.config import ConfigError, Count, Level, Pairs, Share
 
 SHRINK = 5
 """Ratings of the mean that a row's own mean counts beside."""
@@ -24,7 +24,7 @@ class Hide(layers.Layer):
     """In training a share of the numbers becomes 0: so there is a learnt answer for an unknown user or item."""
 
     def __init__(self, share: float, **keywords):
-        super().__init__(**keywords)
+        super().__init__(**keywords | {"dtype": "float32"})  # half precision would round the numbers
         self.share, self.seed = share, keras.random.SeedGenerator()
 
     def call(self, numbers, training=False):
@@ -48,7 +48,7 @@ class Profile(layers.Layer):
     """
 
     def __init__(self, size: int, entries: int, shape: list[int], **keywords):
-        super().__init__(**keywords)
+        super().__init__(**keywords | {"dtype": "float32"})  # sparse products have no half precision
         self.size, self.entries, self.shape = size, entries, tuple(shape)
         fixed = {"trainable": False, "initializer": "zeros"}
         self.keys = self.add_weight((entries,), dtype="int64", name="keys", **fixed)
@@ -152,6 +152,8 @@ def embedding(
     at both vectors and at the features. The mean of `members` networks is the prediction. `unknown` is the share of
     users and items hidden in training; l2 weighs the squares of a number's own vector, l2_bias of its bias.
     """
+    if not parts:
+        raise ConfigError("model.parts=[]: expected at least one of bias, dot, dense")
     pairs = keras.Input((2,))
     numbers = ops.cast(Hide(unknown)(pairs), "int32")
     user, item = numbers[:, 0], numbers[:, 1]

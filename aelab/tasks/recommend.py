@@ -9,7 +9,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from scipy.sparse import csr_array, hstack
 
-from aelab import charts, check, figures, ranking
+from aelab import charts, check, figures, losses, ops, ranking
 from aelab.config import AelabError, ConfigError, Count
 from aelab.data import catalogue
 from aelab.data.interactions import Lists, matrix
@@ -61,8 +61,8 @@ class Recommend(Task):
         both = np.concatenate([ratings["train"], ratings["validation"]])
         for part in ("train", "test"):
             if not (ratings[part][:, 2] >= self.positive).any():
-                top = ratings[part][:, 2].max()
-                raise AelabError(f"no {part} rating reaches task.positive={self.positive:g}; the highest is {top:g}")
+                told = f"the highest is {ratings[part][:, 2].max():g}" if len(ratings[part]) else "there are none"
+                raise AelabError(f"no {part} rating reaches task.positive={self.positive:g}; {told}")
 
         def rows(x: np.ndarray, how: str) -> csr_array:
             return matrix(x, self.value(x[:, 2], how), data.shape)
@@ -70,6 +70,7 @@ class Recommend(Task):
         train = ratings["train"]
         self.known = {"train": rows(train, "known"), "validation": rows(train, "known"), "test": rows(both, "known")}
         self.rated = {"validation": rows(train, self.hide), "test": rows(both, self.hide)}
+        self.seen = rows(both, "rated")  # whatever the test hides
         self.wanted = {part: rows(ratings[part], "liked") for part in ("validation", "test")}
         self.side, self.by_item = csr_array(features(data.catalogue.items)), by_item(cfg)
         splits = {}
@@ -79,7 +80,8 @@ class Recommend(Task):
             if part != "test":  # a row without anything to find has nothing to teach
                 some = np.flatnonzero(np.diff(lists.wanted.indptr))
                 if part == "validation":
-                    some = np.random.default_rng(cfg.seed).permutation(some)[: self.watched]
+                    bound = min(self.watched, CELLS // lists.shape[1])
+                    some = np.random.default_rng(cfg.seed).permutation(some)[: max(bound, 1)]
                 lists = lists[np.sort(some)]
             splits[part] = Split(lists, None)
         return replace(data, **splits)
@@ -102,6 +104,16 @@ class Recommend(Task):
     def pairs(self, corrupt, /):
         """Sparse rows to dense (known, wanted), both float32."""
         return lambda lists, rng: (lists.known.toarray(), lists.wanted.toarray())
+
+    def watch(self):
+        """NDCG of the first length, of each row of the validation."""
+        k = self.at[0]
+
+        def ndcg(batch, outputs):
+            logits, wanted, open_ = losses.asked(batch, outputs)
+            return ops.ndcg(wanted, keras.ops.where(open_ > 0, logits, -np.inf), k=k)
+
+        return {f"ndcg@{k}": ndcg}
 
     def predict(self, model, inputs, /):
         """Scores float32 (n, w) of sparse rows (n, k)."""
@@ -171,11 +183,11 @@ class Recommend(Task):
 
     def keep(self, folder):
         """What `aelab recommend` and `aelab similar` need beside the model."""
-        catalogue.write(folder, self.catalogue, self.vectors, known=self.known["test"], rated=self.rated["test"])
+        catalogue.write(folder, self.catalogue, self.vectors, known=self.known["test"], rated=self.seen)
 
     def recall(self, folder):
         """What is known of all users, so that no data set has to be loaded."""
-        self.known, self.rated = ({"test": catalogue.matrix(folder, name)} for name in ("known", "rated"))
+        self.known = {"test": catalogue.matrix(folder, "known")}
         self.catalogue = catalogue.read(folder)
         self.side = csr_array(features(self.catalogue.items))
         self.by_item = by_item(OmegaConf.load(folder / "config.yaml"))

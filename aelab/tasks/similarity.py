@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from scipy.stats import skew
 
 from aelab import figures, ranking, similarities
-from aelab.config import AelabError, Count
+from aelab.config import AelabError, ConfigError, Count
 from aelab.data import catalogue
 from aelab.data.ratings import features
 from aelab.evaluate import Result
@@ -16,8 +16,8 @@ from aelab.models.vectors import folder_of
 from aelab.tasks.recommend import Recommend
 from aelab.tasks.task import Task
 
-SAME = ("_target_", "fold", "test", "validation", "split_seed", "seed", "limit")
-"""Settings of a data set that decide which ratings a run was trained on."""
+ELSEWHERE = ("_target_", "data_dir", "mirror", "fallback", "name", "delimiter", "scale")
+"""Settings of a data set that do not decide which ratings a run was trained on, or not they alone."""
 DRAWN = 10_000
 """Pairs of items from which the anisotropy is measured."""
 
@@ -41,13 +41,13 @@ class Similarity(Task):
 
     def prepare(self, data, cfg):
         """Likes as `task=recommend` has them; the run must have been trained on the same ratings."""
-        trained, given = OmegaConf.load(folder_of(cfg.model.run) / "config.yaml").dataset, cfg.dataset
-        other = [f"dataset.{k}={trained[k]}" for k in SAME if trained.get(k) != given.get(k) and k in trained]
-        if other:
+        if other := otherwise(OmegaConf.load(folder_of(cfg.model.run) / "config.yaml"), cfg):
             raise AelabError(
                 f"model.run={cfg.model.run} was trained on other ratings, so the test would not be one; for the same "
                 f"ones type {' '.join(other)}"
             )
+        if self.neighbours >= data.shape[1]:
+            raise ConfigError(f"task.neighbours={self.neighbours}: expected less than the {data.shape[1]} items")
         return self.users.prepare(data, cfg)
 
     def pairs(self, corrupt, /):
@@ -117,6 +117,17 @@ class Similarity(Task):
             for item in np.argsort(-known, kind="stable")[: self.examples]
         }
         return {"nearest of the best-known items": pd.DataFrame.from_dict(rows, orient="index").rename_axis("item")}
+
+
+def otherwise(trained, cfg) -> list[str]:
+    """What to type for the ratings that a run was trained on, by its config; nothing where they are the same."""
+    own, given = trained.dataset, cfg.dataset
+    words = {f"dataset.{k}": v for k, v in own.items() if k not in ELSEWHERE and k in given and v != given[k]}
+    if own._target_ != given._target_:
+        words = {"dataset": trained.choices.dataset} | {k: v for k, v in words.items() if v is not None}
+    if "path" in own and own.path != given.get("path"):
+        words = {k: v for k, v in words.items() if k != "dataset.path"} | {"path": own.path}
+    return [f"{k}={'null' if v is None else v}" for k, v in words.items()]
 
 
 def agreement(genres: pd.DataFrame, nearest: np.ndarray) -> float:

@@ -40,6 +40,13 @@ class Task(abc.ABC):
         """The validation rows that the loss is measured on."""
         return validation
 
+    def watch(self) -> Mapping[str, Callable]:
+        """Name -> function of (batch, outputs): one value per example, higher is better, measured in every epoch.
+
+        Beside the metrics of the config, for a task whose metrics are no mean over examples.
+        """
+        return {}
+
     @abc.abstractmethod
     def pairs(self, corrupt: Callable, /) -> Callable:
         """A function of clean rows x (b, ...) and a random generator that gives (input, target) to train on."""

@@ -1,0 +1,147 @@
+"""Charts of tables: what they draw and what their captions say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import AxesImage
+
+from aelab import charts
+
+
+def drawn(figure):
+    """name -> (x, y) of each line, in order."""
+    return {line.get_label(): tuple(map(list, line.get_data())) for line in figure.axes[0].lines}
+
+
+def ticks(figure, axis="y"):
+    """The words at the ticks of an axis."""
+    return [t.get_text() for t in getattr(figure.axes[0], f"get_{axis}ticklabels")()]
+
+
+def test_lines_have_a_line_for_each_column_and_tell_the_last_value():
+    table = pd.DataFrame({"ndcg": [0.1, 0.25], "recall": [0.3, 0.5]}, pd.Index([5, 20], name="length"))
+    figure = charts.lines(table, title="By length", ylabel="mean")
+    assert drawn(figure) == {"ndcg": ([5, 20], [0.1, 0.25]), "recall": ([5, 20], [0.3, 0.5])}
+    assert figure.get_label() == "By length; at length 20: ndcg 0.2500, recall 0.5000."
+    (ax,) = figure.axes
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title(loc="left")) == ("length", "mean", "By length")
+    assert list(ax.get_xticks()) == [5, 20]
+    figure.draw_without_rendering()
+
+
+def test_lines_do_not_run_out_of_colours():
+    wide = pd.DataFrame(np.arange(20.0).reshape(2, 10), pd.Index([1, 2], name="x"))
+    assert len(drawn(charts.lines(wide, title="many", ylabel="y"))) == 10
+
+
+@pytest.mark.parametrize(("logarithmic", "scale"), [(False, "linear"), (True, "symlog")])
+def test_dots_stand_at_their_pairs(logarithmic, scale):
+    x, y = np.array([0, 10, 1000]), np.array([3, 0, 7])
+    words = {"title": "Shown", "xlabel": "known", "ylabel": "shown"}
+    figure = charts.dots(x, y, **words, logarithmic=logarithmic)
+    (ax,) = figure.axes
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), np.column_stack([x, y]))
+    assert (ax.get_xscale(), ax.get_yscale()) == (scale, scale)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("known", "shown")
+    assert figure.get_label() == "Shown: 3 dots."
+    assert not ax.texts
+    figure.draw_without_rendering()
+
+
+def test_dots_that_have_names():
+    names = ["a $\\frac{", "b"]
+    figure = charts.dots([1, 2], [3, 4], title="t", xlabel="x", ylabel="y", names=names)
+    assert [(t.get_text(), t.xy) for t in figure.axes[0].texts] == [(names[0], (1, 3)), ("b", (2, 4))]
+    figure.draw_without_rendering()
+
+
+def test_heat_writes_each_value_and_tells_the_highest():
+    table = pd.DataFrame(
+        [[1.0, 4.0], [2.5, np.nan]],
+        pd.Index(["cosine", "dot"], name="similarity"),
+        pd.Index(["runs/one", "runs/two"], name="model.run"),
+    )
+    figure = charts.heat(table, title="ndcg")
+    (ax,) = figure.axes
+    assert [(t.get_text(), t.get_position()) for t in ax.texts] == [
+        ("1.000", (0, 0)),
+        ("4.000", (1, 0)),
+        ("2.500", (0, 1)),
+        ("–", (1, 1)),
+    ]
+    assert (ticks(figure, "x"), ticks(figure)) == (["one", "two"], ["cosine", "dot"])
+    assert figure.get_label() == "ndcg: highest 4.000, cosine, two; lowest 1.000."
+    figure.draw_without_rendering()
+
+
+# ---- swept values: text, as the command line gave them
+
+
+def swept(names, *rows):
+    """The chart of a sweep: a row is the swept values and the metric "m"."""
+    return charts.swept(pd.DataFrame(rows, columns=[*names, "m"]), names, "m")
+
+
+def test_a_number_of_more_than_two_values_is_a_line():
+    figure = swept(["size"], ("16", 0.5), ("4", 0.25), ("1e1", 0.75))
+    assert drawn(figure) == {"m": ([4, 10, 16], [0.25, 0.75, 0.5])}
+    assert figure.get_label() == "m by size; at size 16.00: m 0.5000."
+
+
+def test_two_numbers_only_are_bars_in_the_order_of_the_sweep():
+    figure = swept(["size"], ("16", 0.5), ("4", 0.25))
+    assert ticks(figure) == ["16", "4"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.5, 0.25]
+    assert not figure.axes[0].lines
+    assert figure.get_label() == "m by size: m, lowest 0.2500, highest 0.5000."
+
+
+def test_a_text_is_bars_however_many_values_it_has():
+    figure = swept(["model"], ("b", 1.0), ("a", -2.0), ("3", 3.0))
+    assert ticks(figure) == ["b", "a", "3"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [1, -2, 3]
+
+
+def test_a_number_beside_a_text_is_a_line_for_each_text():
+    rows = [(model, size, float(size) * k) for model, k in (("b", 1), ("a", 2)) for size in ("1", "2", "4")]
+    figure = swept(["model", "size"], *rows)
+    assert drawn(figure) == {"a": ([1, 2, 4], [2, 4, 8]), "b": ([1, 2, 4], [1, 2, 4])}
+    assert figure.axes[0].get_xlabel() == "size"
+    assert figure.get_label() == "m by model, size; at size 4: a 8.000, b 4.000."
+
+
+def test_of_two_numbers_the_first_is_the_axis():
+    rows = [(a, b, float(a) + 10 * float(b)) for a in "123" for b in "456"]
+    figure = swept(["a", "b"], *rows)
+    assert figure.axes[0].get_xlabel() == "a"
+    assert drawn(figure)["5"] == ([1, 2, 3], [51, 52, 53])
+
+
+def test_two_texts_are_a_heat_map():
+    figure = swept(["model", "loss"], ("b", "x", 1.0), ("b", "y", 2.0), ("a", "x", 3.0), ("a", "y", 4.0))
+    (image,) = figure.axes[0].findobj(AxesImage)
+    np.testing.assert_array_equal(image.get_array(), [[1, 3], [2, 4]])
+    assert (ticks(figure, "x"), ticks(figure)) == (["b", "a"], ["x", "y"])
+    assert figure.get_label() == "m: highest 4.000, y, a; lowest 1.000."
+
+
+def test_three_texts_are_bars():
+    figure = swept(["a", "b", "c"], ("x", "y", "z", 1.0), ("x", "y", "w", 2.0))
+    assert ticks(figure) == ["x, y, z", "x, y, w"]
+
+
+def test_seeds_and_folds_are_averaged():
+    """Repeats are no series: 1 and 3 are 2, whatever the seed or the fold."""
+    rows = [("s", seed, fold, v) for seed, fold, v in (("0", "u1", 1.0), ("0", "u2", 3.0), ("1", "u1", 8.0))]
+    figure = swept(["model", "seed", "dataset.fold"], *rows, ("t", "0", "u1", 5.0))
+    assert ticks(figure) == ["s", "t"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [4, 5]
+    assert figure.get_label() == "m by model: m, lowest 4.000, highest 5.000."
+    line = swept(["seed", "size"], *[(s, n, float(n) + 10 * float(s)) for s in "012" for n in "123"])
+    assert drawn(line) == {"m": ([1, 2, 3], [11, 12, 13])}
+
+
+def test_seeds_alone_are_shown_themselves():
+    figure = swept(["seed"], ("0", 1.0), ("1", 3.0))
+    assert ticks(figure) == ["0", "1"]
+    assert list(drawn(swept(["seed"], ("0", 1.0), ("1", 3.0), ("2", 2.0))).values()) == [([0, 1, 2], [1, 3, 2])]
