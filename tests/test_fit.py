@@ -326,7 +326,7 @@ def test_each_member_learns_as_it_would_alone(tmp_path):
 def test_the_loss_of_every_member_of_a_dense_ensemble_falls(tmp_path, choice, loss):
     x = rows(400, 6)
     if choice == "vae":
-        loss = loss | {"kl": {"_target_": "aelab.losses.kl", "weight": 0.01, "free_bits": 0.0}}
+        loss = loss | {"kl": {"_target_": "aelab.losses.kl", "weight": 0.01, "free_bits": 0.0, "whole": False}}
     model = component("model", choice, members=3, hidden=[16], bottleneck=3)((6,))
     before = [np.square(made["output"] - x).mean() for made in rebuilt(model, x)]
     held = SimpleNamespace(x=x[:50], y=np.zeros(50, int))
@@ -351,7 +351,7 @@ def test_the_loss_of_every_member_of_a_dense_ensemble_falls(tmp_path, choice, lo
 
 
 def test_a_loss_that_the_model_gives_nothing_for_is_an_error_that_names_it(tmp_path):
-    kl = {"kl": {"_target_": "aelab.losses.kl", "weight": 1.0, "free_bits": 0.0}}
+    kl = {"kl": {"_target_": "aelab.losses.kl", "weight": 1.0, "free_bits": 0.0, "whole": False}}
     with pytest.raises(TrainingError, match=r"^loss=kl: the model gives no 'mean', only output$"):
         train(tmp_path, linear(), loss=kl)
 

@@ -1,4 +1,5 @@
 import ast
+import itertools
 
 import keras
 import numpy as np
@@ -53,7 +54,10 @@ def test_all_sorts_of_models_are_there():
     assert {"unet_mini", "conv_ae"} <= set(TRAINED)
     assert {"median", "tv"} <= set(FILTERS)
     assert {"dense_ae", "vae"} <= set(DENSE)
-    assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table")}
+    ratings = (
+        listed("model", kind=kind) for kind in ("interactions", "items", "pairs", "vectors")
+    )  # test_recommend...
+    assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table"), *itertools.chain(*ratings)}
 
 
 def test_conv_ae_spatial_by_hand():

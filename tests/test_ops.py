@@ -17,7 +17,8 @@ SSIM = {"max_value": 1.0, "window": 11, "sigma": 1.5}
 
 
 COMPARING = [name for name in listed("loss") if reads(name) == {"output"}]
-CODE = [name for name in listed("loss") if "output" not in reads(name)]
+RANKING = listed("loss", kind="interactions")
+CODE = [name for name in listed("loss") if "output" not in reads(name) and name not in RANKING]
 
 
 @pytest.mark.parametrize("choice", COMPARING)
@@ -36,9 +37,10 @@ class TestMetrics(MetricContract):
 
 
 def test_every_loss_and_metric_is_under_a_contract():
-    assert sorted(COMPARING + CODE) == listed("loss")
+    assert sorted(COMPARING + CODE + RANKING) == listed("loss")  # of interactions: test_recommend
     assert {"kl", "sparsity"} <= set(CODE)
-    assert sorted(listed("metric", kind="image") + listed("metric", kind="table")) == listed("metric")
+    kinds = ("image", "table", "interactions")  # of lists: test_ranking
+    assert sorted(name for kind in kinds for name in listed("metric", kind=kind)) == listed("metric")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_kl_by_hand():
     expected = np.array([2, wide + 0.5, 0])
     np.testing.assert_allclose(of_codes("kl", np.ones((3, 5)), outputs), expected / 5, atol=1e-6)  # 5 features
     np.testing.assert_allclose(of_codes("kl", np.ones((3, 2, 3, 1)), outputs), expected / 6, atol=1e-6)
-    free = of_codes("kl", np.ones((3, 5)), outputs, free_bits=0.7)
+    free = of_codes("kl", np.ones((3, 5)), outputs, free_bits=0.7, whole=False)
     np.testing.assert_allclose(free, np.array([2 + 0.7, wide + 0.7, 1.4]) / 5, atol=1e-6)
 
 
