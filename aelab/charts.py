@@ -10,6 +10,11 @@ REPEATS = ("seed", "dataset.fold")
 COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", MUTED, INK)
 
 
+def short(value: object) -> str:
+    """A swept value for a table or a figure: of a path its last part."""
+    return str(value).rstrip("/").rpartition("/")[2]
+
+
 def lines(table: pd.DataFrame, /, *, title: str, ylabel: str):
     """A line for each column of a table over its index, a number; the last value stands at its end."""
     figure = chart(5.8, 3.4)
@@ -41,7 +46,7 @@ def dots(x: np.ndarray, y: np.ndarray, /, *, title: str, xlabel: str, ylabel: st
 
 def heat(table: pd.DataFrame, /, *, title: str):
     """A heat map of a table, each value written into its field; of paths the last part is shown."""
-    values, names = table.to_numpy(float), [[str(v).rpartition("/")[2] for v in axis] for axis in table.axes]
+    values, names = table.to_numpy(float), [[short(v) for v in axis] for axis in table.axes]
     figure = chart(2.4 + 1.1 * values.shape[1], 1.2 + 0.28 * values.shape[0])
     ax = figure.add_subplot()
     ax.imshow(values, cmap="Blues", aspect="auto")

@@ -91,7 +91,7 @@ def recommend(folder: Path, cfg: DictConfig, user: str, top: int, min_ratings: i
     console.out.print(table)
     if is_rating:
         plain = np.where(np.isin(np.arange(len(items)), seen), -np.inf, scores)
-        first = ranking.best(plain[None], min(top, len(items)))[0]
+        first = ranking.best(plain[None], min(top, len(items) - len(seen)))[0]
         told = "; ".join(f"{titles.iloc[i]} ({number(float(scores[i]))}, {counts[i]} ratings)" for i in first[:5])
         same = len(set(first) & set(order))
         console.out.print(

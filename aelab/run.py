@@ -42,7 +42,7 @@ def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, par
             history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
             fit_s = time.perf_counter() - clock
             result = task.test(model, data, corrupt, cfg)
-            metrics = {**result.metrics, "time/fit_s": fit_s}
+            metrics = {**result.metrics, "time/fit_s": fit_s, **({"data/fallback": 1.0} if reason else {})}
             save(model, folder)
             task.keep(folder)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])

@@ -33,10 +33,12 @@ def sweep(configs: list, launch: Callable) -> int:
             drawn = write(found, job.folder.parent, name, cfg)
             log.files(job.folder.parent, drawn)
     console.out.print(table(found))
+    if told := others(found):
+        console.complain(told)
     if failed < len(found):
         console.out.print(f"report      {job.folder.parent / 'report.html'}", soft_wrap=True)
     if failed:
-        console.complain(f"{failed} of {len(found)} jobs failed")
+        console.complain(failures(found))
     return 1 if failed else 0
 
 
@@ -51,6 +53,18 @@ def frame(results: list) -> pd.DataFrame:
         for setting, (_, outcome) in zip(settings, results, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def failures(found: pd.DataFrame) -> str:
+    """How many jobs failed, in words; empty where none did."""
+    count = int(found["state"].eq("failed").sum())
+    return f"{count} of {len(found)} jobs failed" if count else ""
+
+
+def others(found: pd.DataFrame) -> str:
+    """What to say where jobs could not have their data set; empty where all had."""
+    count = int(found["data/fallback"].notna().sum()) if "data/fallback" in found else 0
+    return f"{count} of {len(found)} jobs used other data than those asked for: see their reports" if count else ""
 
 
 def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -78,7 +92,7 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
         figures=figures,
         facts=tracking.versions(),
         config=OmegaConf.to_yaml(cfg),
-        notices=[f"{len(found) - len(done)} jobs failed"] if len(done) < len(found) else [],
+        notices=[told for told in (failures(found), others(found)) if told],
     )
     return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]
 
@@ -96,13 +110,14 @@ def table(found: pd.DataFrame) -> Table:
     for _, row in found.iterrows():
         failed = row["state"] == "failed"
         values = ["failed", *[""] * (len(names) - 1)] if failed else [f"{row[n]:.4g}" for n in names]
-        grid.add_row(*row[swept], *values[: max(len(names), 1)])
+        grid.add_row(*map(charts.short, row[swept]), *values[: max(len(names), 1)])
     if repeated := [k for k in swept if k in charts.REPEATS]:
         grid.add_section()
         others = [k for k in swept if k not in repeated]
         done = found[found["state"] == "finished"]
         for key, rows in done.groupby(others, sort=False) if others else [((), done)]:
             setting = dict(zip(others, key, strict=True)) | dict.fromkeys(repeated, "mean, sd")
-            cells = (f"{rows[n].mean():.4f}\n± {rows[n].std():.4f}" for n in names)
-            grid.add_row(*(setting[k] for k in swept), *cells)
+            spread = (f"\n± {rows[n].std():.4f}" if len(rows) > 1 else "" for n in names)
+            cells = (f"{rows[n].mean():.4f}{told}" for n, told in zip(names, spread, strict=True))
+            grid.add_row(*(charts.short(setting[k]) for k in swept), *cells)
     return grid

@@ -99,7 +99,8 @@ def ratings(
     known = None if items is None else described(items, delimiter)
     frame = checked(frame, path, scale, duplicates)
     parts = cut(frame, fold, test, split_seed)
-    bounds = tuple(scale) if scale else (float(frame["rating"].min()), float(frame["rating"].max()))
+    trained = parts["train"]["rating"]
+    bounds = tuple(scale) if scale else (float(trained.min()), float(trained.max()))
     about = {"source": path, "licence": "yours"}
     return assemble(name, parts, None, known, bounds, validation=validation, seed=seed, limit=limit, **about)
 
