@@ -1,5 +1,7 @@
 """`aelab --help`: what there is, which fits which, and what to type. Reads `conf/`; imports nothing heavy."""
 
+import itertools
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -56,10 +58,12 @@ def _rows(pairs, first: str = "bold") -> Padding:
 
 
 def about(file: Path) -> str:
-    """A choice in a line: what its function says of itself, and its knobs."""
-    target = compose.target(file) or ""
-    found = check.signature(target)
-    return f"{escape(check.summary(target))} [dim]({', '.join(found.knobs) if found else ''})[/dim]"
+    """A choice in a line: the first sentence of its file, and its knobs."""
+    found = check.signature(compose.target(file) or "")
+    lines = itertools.takewhile(lambda line: line.startswith("# "), file.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("# ") for line in lines if "@package" not in line)
+    said = re.split(r"(?<=\.) ", text)[0]
+    return f"{escape(said)} [dim]({', '.join(found.knobs) if found else ''})[/dim]"
 
 
 def show(dirs: list[Path]) -> None:

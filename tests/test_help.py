@@ -56,6 +56,7 @@ def test_every_choice_says_what_it_is(shown):
     for group in ("task", "model", "dataset"):
         for name, file in compose.choices(group, [CONF]).items():
             assert check.summary(compose.target(file)).endswith((".", '"code".')), name
+            assert help.about(file).split(" [dim]")[0].endswith("."), name
 
 
 def test_the_examples_are_right():
