@@ -3,8 +3,8 @@
     python -m bench.recommend                the baselines, aelab's defaults, 100,000 users x 20,000 items
     python -m bench.recommend only=scale     a single part: rating_baseline, rating, top_k_baseline, top_k or scale
 
-The interactions of the last part are drawn at random with tastes planted in them. The baseline scripts are looked for in
-$AELAB_BASELINES, else ../shared/baselines; rating.py predicts ratings, recommend.py ranks (fold u1).
+The interactions of the last part are drawn at random with tastes planted in them. The baseline scripts are looked for
+in $AELAB_BASELINES, else ../shared/baselines; rating.py predicts ratings, recommend.py ranks (fold u1).
 """
 
 import json
