@@ -32,7 +32,7 @@ LAYERS = (
     ("aelab.corruptions", "aelab.losses", "aelab.metrics", "aelab.similarities", "aelab.schedules"),
     ("aelab.preparation", "aelab.scores", "aelab.thresholds"),
     ("aelab.models", "aelab.models.unet", "aelab.models.dense"),
-    ("aelab.models.*",),
+    ("aelab.models.*", "aelab.export"),
     ("aelab.fit",),
     ("aelab.evaluate",),
     ("aelab.tracking", "aelab.figures"),

@@ -1,0 +1,87 @@
+"""Language models between Keras and the NumPy of `aelab.inference`: their weights, from one to the other and back.
+
+What is known: an Embedding, LSTM layers that give every h, and a Dense, one after the other. `InputLayer` and
+`Dropout`, which do nothing once a model is trained, are passed over. Letters in shapes as in `aelab.inference`.
+"""
+
+import re
+
+import keras
+
+from aelab.config import AelabError
+from aelab.inference.weights import Weights, from_keras, to_keras
+
+KNOWN = {
+    keras.layers.Embedding: {"mask_zero": (False,)},
+    keras.layers.LSTM: {
+        "activation": ("tanh",),
+        "recurrent_activation": ("sigmoid",),
+        "use_bias": (True,),
+        "return_sequences": (True,),
+        "return_state": (False,),
+        "go_backwards": (False,),
+    },
+    keras.layers.Dense: {"activation": ("linear", "softmax"), "use_bias": (True,)},
+}
+"""The layers, and those of their settings that change what is computed, with the values that are known."""
+IDLE = (keras.layers.InputLayer, keras.layers.Dropout)
+
+
+def _check(model: keras.Model) -> list[keras.Layer]:
+    """The layers that compute something, where they are known and each takes what the one before it gives."""
+    if not model.built:
+        raise AelabError(f"export: model {model.name} has no weights yet: give it an Input, or call it once")
+    if strange := [x for x in model.layers if type(x) not in (*KNOWN, *IDLE)]:
+        names = ", ".join(f"{x.name} ({type(x).__name__})" for x in strange)
+        raise AelabError(f"export: expected Embedding, LSTM and Dense layers alone, got {names}")
+    if not isinstance(model, keras.Sequential):
+        sources = re.findall(r'"keras_history": \["([^"]*)"', model.to_json())  # whose output each layer takes, in turn
+        if sources != [x.name for x in model.layers[:-1]]:
+            got = ", ".join(sources) or "none that Keras knows of"
+            raise AelabError(f"export: expected layers in one line, each on the one before, got inputs from {got}")
+    layers = [x for x in model.layers if type(x) in KNOWN]
+    for layer in layers:
+        config = layer.get_config()
+        for key, values in KNOWN[type(layer)].items():
+            if config[key] not in values:
+                wanted = " or ".join(map(repr, values))
+                raise AelabError(f"export: layer {layer.name}: {key}: expected {wanted}, got {config[key]!r}")
+    return layers
+
+
+def from_model(model: keras.Model) -> Weights:
+    """The weights of a Keras model, Sequential or functional, whose outputs are logits (b, t, v) or their softmax.
+
+    A softmax is left out: `LanguageModel` gives logits. Errors: AelabError, with the names of layers that are not
+    known, for settings that are not, and for layers that are not an Embedding, LSTM and a Dense in that order.
+    """
+    layers = _check(model)
+    kinds = [type(x).__name__ for x in layers]
+    if len(kinds) < 3 or kinds != ["Embedding", *["LSTM"] * (len(kinds) - 2), "Dense"]:
+        raise AelabError(f"export: expected an Embedding, LSTM layers and a Dense, got {', '.join(kinds) or 'none'}")
+    embedding, *lstm, dense = layers
+    return Weights(
+        *embedding.get_weights(), tuple((*from_keras(*x.get_weights()), None) for x in lstm), *dense.get_weights()
+    )
+
+
+def to_model(weights: Weights) -> keras.Sequential:
+    """A Keras model with these weights: token ids (b, t) to logits (b, t, v), from the zero state.
+
+    Errors: AelabError for peepholes, which `keras.layers.LSTM` has not.
+    """
+    if any(peepholes is not None for *_, peepholes in weights.layers):
+        raise AelabError("export: expected an LSTM without peepholes: that of Keras has none")
+    (v, m), dtype = weights.embedding.shape, str(weights.embedding.dtype)
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(v, m, dtype=dtype),
+            *(keras.layers.LSTM(len(b) // 4, return_sequences=True, dtype=dtype) for _, b, _ in weights.layers),
+            keras.layers.Dense(v, dtype=dtype),
+        ]
+    )
+    model.set_weights(
+        [weights.embedding, *(a for W, b, _ in weights.layers for a in to_keras(W, b)), weights.kernel, weights.bias]
+    )
+    return model
