@@ -13,7 +13,7 @@ CONFIG_ERRORS = {
     "key": (["optimizer.lrr=1"], "optimizer.lrr: unknown; "),
     "near key": (["fit.epoch=1"], "fit.epoch: unknown; did you mean epochs?"),
     "group": (["modle=conv_ae"], "modle: unknown; did you mean model?"),
-    "model": (["model=unet_mny"], "model=unet_mny: no such model; there are: conv_ae, "),
+    "model": (["model=unet_mny"], "model=unet_mny: no such model; there are: als, "),
     "type": (["fit.epochs=many"], "fit.epochs: expected a whole number at least 0, got 'many'"),
     "range": (["corruption.level=-0.2"], "corruption.gaussian.level: expected a number at least 0, got -0.2"),
     "choice": (["fit.precision=float8"], "fit.precision: expected one of auto, float32, "),

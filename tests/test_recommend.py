@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from aelab import backend, compose, corruptions, losses, ranking
 from aelab.cli import dispatch
 from aelab.compose import build
-from aelab.config import AelabError, ConfigError
+from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.catalogue import titles
 from aelab.data.load import load
 from aelab.fit import Batch, Objective, fit
@@ -424,11 +424,11 @@ def test_a_positive_that_no_rating_reaches():
 def test_ratings_of_which_none_is_left_for_the_test(tmp_path):
     """Users with one rating each keep it for training."""
     (tmp_path / "ratings.csv").write_text("user,item,rating\n1,1,5\n2,2,4\n3,3,5\n")
-    with pytest.raises(AelabError) as error:
+    with pytest.raises(DataError) as error:
         prepared(
             "dataset=ratings", f"path={tmp_path / 'ratings.csv'}", "dataset.fold=user", "task.at=[1]", "model=ease"
         )
-    assert str(error.value) == "no test rating reaches task.positive=3; there are none"
+    assert str(error.value).startswith("ratings: no rating could be held out as a test: no user has two")
 
 
 @pytest.mark.parametrize("length", [40, 100])

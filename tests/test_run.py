@@ -308,6 +308,7 @@ def test_fallback_is_said_loudly_and_marked(variants):
     assert "NOT THE DATA YOU ASKED FOR" in results["fallback"].stdout
     assert "must not be compared" in " ".join(results["fallback"].stdout.replace("│", " ").split())
     run = only_run(folders["fallback"])
+    assert run.data.metrics["data/fallback"] == 1
     assert "fashion_mnist could not be had, so this run uses digits instead" in run.data.tags["aelab.fallback"]
     assert run.info.run_name == "denoise-median-digits"
     assert run.data.params["dataset"] == "digits"

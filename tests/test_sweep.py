@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import commands
 import numpy as np
@@ -123,7 +124,7 @@ def test_the_report_has_what_finished_beside_what_failed(sweeps):
     assert list(found["state"]) == ["failed", "finished"]
     assert list(found["test/psnr"].notna()) == [False, True]
     report = (folder / "report.html").read_text()
-    assert "1 jobs failed" in report
+    assert re.search(r"1 of \d jobs failed", report)
     assert "1 of 2 jobs finished" in report
 
 
@@ -217,9 +218,17 @@ def test_the_first_six_metrics_are_drawn_and_failures_are_told(tmp_path):
     assert names == ["sweep.csv", "report.html", *(f"m{i}.png" for i in range(6))]
     assert set(names) == {p.name for p in tmp_path.iterdir()}
     report = (tmp_path / "report.html").read_text()
-    assert "1 jobs failed" in report
+    assert re.search(r"1 of \d jobs failed", report)
     assert "test/m7" in report
     assert len(pd.read_csv(tmp_path / "sweep.csv")) == 3
+
+
+def test_jobs_on_other_data_than_asked_for_are_counted(tmp_path):
+    found = sweep.frame(jobs(("lr=1", {"test/mae": 1.0, "data/fallback": 1.0}), ("lr=2", {"test/mae": 2.0})))
+    assert sweep.others(found).startswith("1 of 2 jobs used other data")
+    written(found, tmp_path)
+    assert sweep.others(found) in (tmp_path / "report.html").read_text()
+    assert sweep.others(sweep.frame(jobs(("lr=1", {"test/mae": 1.0})))) == ""
 
 
 @pytest.mark.parametrize("words", [("lr=1", "lr=2", "lr=3"), ("a=x b=y", "a=z b=y", "a=x b=w")], ids=["line", "heat"])
