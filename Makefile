@@ -29,6 +29,7 @@ bench: setup  ## side by side with the plain Keras scripts: time, metrics and th
 	$(BIN)/python -m bench.denoise
 	$(BIN)/python -m bench.anomaly
 	$(BIN)/python -m bench.recommend
+	$(BIN)/python -m bench.lstm
 
 ui: setup  ## the MLflow UI on the runs made here
 	$(BIN)/aelab ui
