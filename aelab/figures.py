@@ -127,14 +127,16 @@ def curves(history: pd.DataFrame, /) -> Figure:
 
     Args:
         history: a row per epoch; columns epoch, train/<name> and val/<name>; all others are ignored. The best
-            epoch is the one with the lowest val/loss (none without that column).
+            epoch is what its `attrs` say (see `aelab.fit.fit`), else that with the lowest val/loss, if any.
     """
+    kept, monitor = history.attrs.get("best"), history.attrs.get("monitor", "val/loss")
     history = history.reset_index(drop=True)  # a resumed run's parts may repeat theirs
     split = (column.partition("/") for column in history.columns)
     names = dict.fromkeys(name for part, _, name in split if part in COLOURS)
     names = sorted(names, key=lambda name: name != "loss")[:PANELS] if len(history) else []
     losses = history.get("val/loss", pd.Series(dtype=float)).dropna()
-    best = history.loc[losses.idxmin()] if len(losses) else None
+    row = history.index[history["epoch"] == kept][-1] if kept else losses.idxmin() if len(losses) else None
+    best = None if row is None else history.loc[row]
     across = min(len(names), 3) or 1
     down = math.ceil(len(names) / across) or 1
     figure = chart(0.4 + 3 * across, 0.2 + 2.4 * down)
@@ -147,7 +149,7 @@ def curves(history: pd.DataFrame, /) -> Figure:
         figure.axes[0].legend(fontsize=8, frameon=False, labelcolor=MUTED)
     else:
         figure.text(0.5, 0.5, "no epochs", ha="center", color=MUTED)
-    told = "" if best is None else f"; lowest val/loss {number(best['val/loss'])} at epoch {best['epoch']:.0f}"
+    told = "" if best is None else f"; best {monitor} {number(best[monitor])} at epoch {best['epoch']:.0f}"
     figure.set_label(f"{', '.join(names) or 'nothing'}; epochs: {len(history)}{told}.")
     return figure
 

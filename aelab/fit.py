@@ -231,6 +231,8 @@ class Bar(keras.callbacks.Callback):
 def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.DataFrame:
     """Train `model` in place and leave it with its best weights on validation; returns the history.
 
+    Its `attrs` say which epoch's weights these are, "best", and by what, "monitor"; neither without validation rows.
+
     `optimizer` is a function from the number of steps to a Keras optimizer. A model that is not a `keras.Model` has
     nothing to train by gradient: where it has a `fit` of its own, that is called with the training rows.
     """
@@ -259,13 +261,12 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     epochs = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
     )
-    callbacks = [epochs, record, bar]
+    callbacks, best = [epochs, record, bar], None
     if validation is not None:  # else all epochs are trained, and the last weights are the result
         monitor, mode = watched(settings.monitor, objective, metrics)
         patience = settings.patience or settings.epochs
-        callbacks.append(
-            keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience, restore_best_weights=True)
-        )
+        best = keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience, restore_best_weights=True)
+        callbacks.append(best)
     with bar.progress:
         try:
             objective.fit(
@@ -279,4 +280,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
             )
         finally:
             record.send()
-    return pd.DataFrame(record.rows)
+    history = pd.DataFrame(record.rows)
+    if best:
+        history.attrs |= {"best": best.best_epoch + 1, "monitor": settings.monitor}
+    return history

@@ -407,6 +407,7 @@ def test_stops_early_and_keeps_the_best_weights(tmp_path, monitor):
     assert len(history) == best + 1 + 2  # two without a better value
     left = (model.get_weights()[0].item() / 1.5 - 1) ** 2 * np.mean(X[:5] ** 2)
     assert left == pytest.approx(history["val/mse"][best], rel=1e-3)
+    assert history.attrs == {"best": best + 1, "monitor": monitor}
     assert left < history["val/mse"].iloc[-1] / 2
 
 

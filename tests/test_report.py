@@ -282,6 +282,15 @@ def test_curves_mark_the_epoch_of_the_lowest_validation_loss():
     assert not any("lr" in t for t in text_of(figure))
 
 
+def test_curves_mark_the_epoch_whose_weights_were_kept():
+    told = history(8)
+    told.attrs |= {"best": 2, "monitor": "val/loss"}
+    figure = figures.curves(told)
+    stars = [line.get_xdata()[0] for ax in figure.axes for line in ax.lines if line.get_marker() == "*"]
+    assert stars == [2, 2]
+    assert "best val/loss 0.5000 at epoch 2" in figure.get_label()
+
+
 def test_curves_of_one_epoch_are_points():
     figure = figures.curves(history(1))
     lines = [line for line in figure.axes[0].lines if line.get_label() in ("train", "val")]
