@@ -29,13 +29,11 @@ def lines(table: pd.DataFrame, /, *, title: str, ylabel: str):
     return figure
 
 
-def dots(x: np.ndarray, y: np.ndarray, /, *, title: str, xlabel: str, ylabel: str, names=None, logarithmic=False):
-    """A dot for each pair of x (n,) and y (n,), named where there are `names`."""
+def dots(x: np.ndarray, y: np.ndarray, /, *, title: str, xlabel: str, ylabel: str, logarithmic: bool):
+    """A dot for each pair of x (n,) and y (n,)."""
     figure = chart(5.8, 3.8)
     ax = figure.add_subplot()
-    ax.scatter(x, y, s=14 if names is None else 30, color=BLUE, alpha=0.5 if names is None else 0.9, lw=0)
-    for name, a, b in zip(names or (), x, y, strict=False):
-        ax.annotate(str(name), (a, b), xytext=(4, 3), textcoords="offset points", fontsize=8, color=INK, **PLAIN)
+    ax.scatter(x, y, s=14, color=BLUE, alpha=0.5, lw=0)
     if logarithmic:
         ax.set_xscale("symlog")
         ax.set_yscale("symlog")

@@ -59,6 +59,11 @@ def _call(name: str, folder: Path, *args, module: str = "stored") -> int:
     return 0
 
 
+def _filled(own: dict[str, str], known: dict[str, str]) -> dict[str, str]:
+    """The words of a command, and for those not given the default that stands in brackets beside the others' forms."""
+    return {key: form.strip("[]") for key, form in known.items() if form.startswith("[")} | own
+
+
 def _number(own: dict[str, str], key: str, kind: type = int) -> int | float:
     """A number of at least 0 among a command's own words."""
     try:
@@ -88,7 +93,7 @@ def score(argv: list[str]) -> int:
     more = {"input": "FILE", "output": "FILE.csv", "rows": "[50000]", "repair": "[missing or drop]"}
     own, _, folder, cfg = stored(argv, **more)
     _of_kind("table", cfg, own["run"], "score")
-    rows, repair = _number({"rows": "50000"} | own, "rows"), own.get("repair")
+    rows, repair = _number(_filled(own, {"rows": more["rows"]}), "rows"), own.get("repair")
     if not rows:
         raise ConfigError("rows=0: expected how many rows to score at a time")
     if repair not in (None, "missing", "drop"):
@@ -101,7 +106,7 @@ def recommend(argv: list[str]) -> int:
     more = {"user": "ID", "top": "[10]", "min_ratings": "[5]", "shrink": "[10]"}
     own, _, folder, cfg = stored(argv, **more)
     _of_kind("ratings", cfg, own["run"], "recommend", "")
-    own = {"top": "10", "min_ratings": "5", "shrink": "10"} | own
+    own = _filled(own, more)
     numbers = _number(own, "top"), _number(own, "min_ratings"), _number(own, "shrink", float)
     return _call("recommend", folder, cfg, own["user"], *numbers, module="lookup")
 
@@ -109,11 +114,12 @@ def recommend(argv: list[str]) -> int:
 def similar(argv: list[str]) -> int:
     """The items nearest to another."""
     name = next((w.partition("=")[2] for w in argv if w.startswith("similarity=")), None)
-    own, _, folder, cfg = stored([w for w in argv if not w.startswith("similarity=")], item="TITLE_OR_ID", top="[10]")
+    more = {"item": "TITLE_OR_ID", "top": "[10]"}
+    own, _, folder, cfg = stored([w for w in argv if not w.startswith("similarity=")], **more)
     _of_kind("ratings", cfg, own["run"], "similar", "")
     with compose.session():
         chosen = compose.compose(
             ["task=similarity", "model.run=.", f"similarity={name or 'cosine'}"], compose.folders([])
         )
     cfg.similarity, cfg.choices.similarity = chosen.similarity, chosen.choices.similarity
-    return _call("similar", folder, cfg, own["item"], _number({"top": "10"} | own, "top"), module="lookup")
+    return _call("similar", folder, cfg, own["item"], _number(_filled(own, more), "top"), module="lookup")

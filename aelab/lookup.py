@@ -65,8 +65,8 @@ def similar(folder: Path, cfg: DictConfig, item: str, top: int) -> None:
 def recommend(folder: Path, cfg: DictConfig, user: str, top: int, min_ratings: int, shrink: float) -> None:
     """Print the items that a user does not know, best first: by score, or by predicted rating.
 
-    A predicted rating counts as one of `shrink` more ratings of the mean of all: (n p + shrink m) / (n + shrink), with
-    n the ratings of the item. Only items with `min_ratings` or more are taken.
+    A predicted rating p counts beside `shrink` ratings of the mean m of the user's predictions: (n p + shrink m) /
+    (n + shrink), with n the ratings of the item. Only items with `min_ratings` or more are taken.
     """
     row = user_number(catalogue.frame(folder, "users"), user)
     items, rated = catalogue.frame(folder, "items"), catalogue.matrix(folder, "rated")

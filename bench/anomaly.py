@@ -96,9 +96,37 @@ def score(gigabytes: float) -> dict:
     return found
 
 
-def main(argv: list[str]) -> None:
-    """Run the parts, print the table, keep it in outputs/bench/anomaly.json."""
+def together(name: str, title: str, parts: dict, ratios: dict[str, str], argv: list[str]) -> None:
+    """Run the parts, or those that `only=` names, print the table, keep it in outputs/bench/NAME.json.
+
+    `parts` are functions by name; a part whose name ends in "baseline" is left out where there are no scripts.
+    `ratios` are pairs of parts whose times in `fit` are compared.
+    """
     only = [a.partition("=")[2] for a in argv if a.startswith("only=")]
+    OUT.mkdir(parents=True, exist_ok=True)
+    file = OUT / f"{name}.json"
+    results = json.loads(file.read_text()) if only and file.exists() else {}
+    for part in only or parts:
+        console.rule(part)
+        if part.endswith("baseline") and not BASELINES.is_dir():
+            console.print(f"no {BASELINES}: aelab runs alone")
+            continue
+        results[part] = parts[part]()
+        file.write_text(json.dumps(results, indent=2) + "\n")
+    table = Table(title=title)
+    columns = list(dict.fromkeys(k for r in results.values() for k in r))
+    for column in ("part", *columns):
+        table.add_column(column, justify="right")
+    for part, r in results.items():
+        table.add_row(part, *(f"{r[k]:.4g}" if k in r else "" for k in columns))
+    console.print(table)
+    for part, other in ratios.items():
+        if {part, other} <= results.keys():
+            console.print(f"{part}: fit / baseline's fit {results[part]['fit_s'] / results[other]['fit_s']:.2f}")
+
+
+def main(argv: list[str]) -> None:
+    """The parts of this page."""
     size = next((float(a.partition("=")[2]) for a in argv if a.startswith("gigabytes=")), 0.5)
     parts = {
         "baseline": baseline,
@@ -107,26 +135,7 @@ def main(argv: list[str]) -> None:
         "scale": scale,
         "score": lambda: score(size),
     }
-    OUT.mkdir(parents=True, exist_ok=True)
-    file = OUT / "anomaly.json"
-    results = json.loads(file.read_text()) if only and file.exists() else {}
-    for part in only or parts:
-        console.rule(part)
-        if part == "baseline" and not (BASELINES / "anomaly.py").exists():
-            console.print(f"no {BASELINES / 'anomaly.py'}: aelab runs alone")
-            continue
-        results[part] = parts[part]()
-        file.write_text(json.dumps(results, indent=2) + "\n")
-    table = Table(title="anomaly detection")
-    columns = list(dict.fromkeys(k for r in results.values() for k in r))
-    for column in ("part", *columns):
-        table.add_column(column, justify="right")
-    for name, r in results.items():
-        table.add_row(name, *(f"{r[k]:.4g}" if k in r else "" for k in columns))
-    console.print(table)
-    for name in ("dense", "ensemble"):
-        if {name, "baseline"} <= results.keys():
-            console.print(f"{name}: fit / baseline's fit {results[name]['fit_s'] / results['baseline']['fit_s']:.2f}")
+    together("anomaly", "anomaly detection", parts, {"dense": "baseline", "ensemble": "baseline"}, argv)
 
 
 if __name__ == "__main__":

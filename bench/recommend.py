@@ -14,10 +14,9 @@ import sys
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
-from bench.anomaly import measured
-from bench.denoise import AELAB, BASELINES, HERE, console
+from bench.anomaly import measured, together
+from bench.denoise import AELAB, BASELINES, HERE
 
 OUT = HERE / "outputs" / "bench"
 USERS, ITEMS, EACH = 100_000, 20_000, 100
@@ -67,36 +66,11 @@ PARTS = {
     "rating_baseline": lambda: baseline("rating.py"),
     "rating": lambda: run("rating", "task=rating", "dataset.fallback=null"),
     "top_k_baseline": lambda: baseline("recommend.py"),
-    "top_k": lambda: run("top_k", "task=recommend", "dataset.fallback=null"),
+    "top_k": lambda: run("top_k", "task=recommend", "task.hide=liked", "dataset.fallback=null"),
     "scale": scale,
 }
 
 
-def main(argv: list[str]) -> None:
-    """Run the parts, print the table, keep it in outputs/bench/recommend.json."""
-    only = [a.partition("=")[2] for a in argv if a.startswith("only=")]
-    OUT.mkdir(parents=True, exist_ok=True)
-    file = OUT / "recommend.json"
-    results = json.loads(file.read_text()) if only and file.exists() else {}
-    for part in only or PARTS:
-        console.rule(part)
-        if part.endswith("baseline") and not (BASELINES / "rating.py").exists():
-            console.print(f"no {BASELINES / 'rating.py'}: aelab runs alone")
-            continue
-        results[part] = PARTS[part]()
-        file.write_text(json.dumps(results, indent=2) + "\n")
-    table = Table(title="ratings and top-K recommendation")
-    columns = list(dict.fromkeys(k for r in results.values() for k in r))
-    for column in ("part", *columns):
-        table.add_column(column, justify="right")
-    for name, r in results.items():
-        table.add_row(name, *(f"{r[k]:.4g}" if k in r else "" for k in columns))
-    console.print(table)
-    for name in ("rating", "top_k"):
-        if {name, f"{name}_baseline"} <= results.keys():
-            ratio = results[name]["fit_s"] / results[f"{name}_baseline"]["fit_s"]
-            console.print(f"{name}: fit / baseline's fit {ratio:.2f}")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    compared = {"rating": "rating_baseline", "top_k": "top_k_baseline"}
+    together("recommend", "ratings and top-K recommendation", PARTS, compared, sys.argv[1:])

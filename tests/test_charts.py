@@ -48,13 +48,6 @@ def test_dots_stand_at_their_pairs(logarithmic, scale):
     figure.draw_without_rendering()
 
 
-def test_dots_that_have_names():
-    names = ["a $\\frac{", "b"]
-    figure = charts.dots([1, 2], [3, 4], title="t", xlabel="x", ylabel="y", names=names)
-    assert [(t.get_text(), t.xy) for t in figure.axes[0].texts] == [(names[0], (1, 3)), ("b", (2, 4))]
-    figure.draw_without_rendering()
-
-
 def test_heat_writes_each_value_and_tells_the_highest():
     table = pd.DataFrame(
         [[1.0, 4.0], [2.5, np.nan]],
