@@ -29,6 +29,8 @@ class Batch(NamedTuple):
 
 WRITING = 0.1
 """Share of the time that writes to the tracker may take: one takes about 75 ms, as long as some epochs."""
+LATEST_S = 5
+"""After so many seconds it is written in any case: more is never lost by a kill."""
 STREAMS = ("order", "noise", "validation", "test")
 
 
@@ -150,7 +152,8 @@ class Record(keras.callbacks.Callback):
     def __init__(self, file: Path, log):
         super().__init__()
         self.file, self.log, self.rows, self.pending = file, log, [], []
-        self.began, self.writing = time.perf_counter(), 0.0
+        self.began = self.sent = time.perf_counter()
+        self.writing = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         """Stop at once: weights that are not finite never recover."""
@@ -172,7 +175,8 @@ class Record(keras.callbacks.Callback):
         self.rows.append(row)
         pd.DataFrame(self.rows).to_csv(self.file, index=False)
         self.pending.append(row)
-        if self.writing <= WRITING * (time.perf_counter() - self.began):
+        now = time.perf_counter()
+        if self.writing <= WRITING * (now - self.began) or now - self.sent >= LATEST_S:
             self.send()
 
     def send(self):
@@ -180,7 +184,8 @@ class Record(keras.callbacks.Callback):
         clock = time.perf_counter()
         if self.pending:
             self.log.epochs(self.pending)
-        self.pending, self.writing = [], self.writing + time.perf_counter() - clock
+        self.sent = time.perf_counter()
+        self.pending, self.writing = [], self.writing + self.sent - clock
 
 
 class Bar(keras.callbacks.Callback):

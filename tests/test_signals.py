@@ -15,7 +15,10 @@ SIGNALS = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": sign
 
 
 class Stopped(NamedTuple):
-    """A stopped command: its folder, its result, and the epochs in history.csv before the signal was sent."""
+    """A stopped command: its folder, its result, and how many epochs were safe before the signal was sent.
+
+    They stood in history.csv; for a kill, which leaves no time to send the last ones, they stood in MLflow.
+    """
 
     cwd: Path
     result: object
@@ -32,6 +35,10 @@ def stopped(tmp_path_factory):
         process = commands.start(*(swept if name == "sweep" else MODEL), *LONG, cwd=cwd)
         history = commands.wait_for(commands.rows(cwd, 2), "two epochs")
         epochs = len(pd.read_csv(history))
+        if name == "kill":
+            store = commands.client(cwd)
+            commands.wait_for(lambda: [run for run in commands.runs(store) if logged(store, run) >= 2], "two epochs")
+            epochs = logged(store, *commands.runs(store))
         process.send_signal(SIGNALS[name])
         return Stopped(cwd, commands.end(process, 60), epochs)
 
