@@ -78,6 +78,15 @@ def keep_memory() -> None:
         libc.mallopt(mmap, 32 << 20)
 
 
+def gradient(function, x):
+    """d function(x) / d x as an array of the shape of x, where function gives one number."""
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x).numpy()
+
+
 def sparse_product(index, values, shape: tuple[int, int], dense):
     """Sparse (n, k), given by index (e, 2) in order of rows and values (e,), times dense (k, d): (n, d)."""
     return tf.sparse.sparse_dense_matmul(tf.SparseTensor(index, values, shape), dense)

@@ -9,19 +9,29 @@ REPEATS = ("seed", "dataset.fold")
 """Swept values that make a job the repeat of another."""
 COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", MUTED, INK)
 
+MANY = 5
+"""So many numbers at which a metric was measured are drawn as a line."""
+
 
 def short(value: object) -> str:
     """A swept value for a table or a figure: of a path its last part."""
     return str(value).rstrip("/").rpartition("/")[2]
 
 
-def lines(table: pd.DataFrame, /, *, title: str, ylabel: str):
-    """A line for each column of a table over its index, a number; the last value stands at its end."""
+def lines(table: pd.DataFrame, /, *, title: str, ylabel: str, scale: str = "linear", xscale: str = ""):
+    """A line for each column of a table over its index, a number; the caption says the last values.
+
+    `scale` is Matplotlib's, of both axes, or of y alone where x has an `xscale`.
+    """
     figure = chart(5.8, 3.4)
     ax = figure.add_subplot()
     for i, name in enumerate(table):
         ax.plot(table.index, table[name], "o-", ms=4, lw=1.4, color=COLOURS[i % len(COLOURS)], label=str(name))
-    ax.set_xticks(list(table.index))
+    ax.set_yscale(scale)
+    if (xscale or scale) == "linear":
+        ax.set_xticks(list(table.index))
+    else:
+        ax.set_xscale(xscale or scale)
     ax.legend(fontsize=8, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
     tidy(ax, title, xlabel=str(table.index.name), ylabel=ylabel)
     told = ", ".join(f"{name} {number(table[name].iloc[-1])}" for name in table)
@@ -79,3 +89,14 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, /):
     series = means[rest].agg(", ".join, axis=1) if rest else metric
     wide = means.assign(x=numeric[over[0]], series=series).pivot_table(index="x", columns="series", values=metric)
     return lines(wide.rename_axis(over[0]), title=f"{metric} by {', '.join(names)}", ylabel=metric)
+
+
+def families(table: pd.DataFrame, metrics: list[str]) -> dict[str, pd.DataFrame]:
+    """Metrics measured at many numbers, `name@1`, `name@2`...: name -> a row for each number, a column a job."""
+    parts = [(*metric.partition("@")[::2], metric) for metric in metrics if "@" in metric]
+    found = {}
+    for name in dict.fromkeys(name for name, _, _ in parts):
+        columns = {float(at): metric for base, at, metric in parts if base == name}
+        if len(columns) >= MANY and len(table) <= len(COLOURS):
+            found[name] = table[list(columns.values())].T.set_axis(list(columns))
+    return found

@@ -42,6 +42,7 @@ KINDS = {
     "Ratings": ("ratings",),
     "Pairs": ("pairs",),
     "Values": ("image", "pairs"),
+    **dict.fromkeys(("Text", "Tokens"), ("text",)),
 }
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
 _SAFE = (ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.List, ast.Constant, ast.BinOp, ast.BitOr)

@@ -240,7 +240,7 @@ def _doctor(argv: list[str]) -> int:
         return doctor(cfg)
 
 
-USED = (commands.evaluate, commands.predict, commands.score, commands.recommend, commands.similar)
+USED = (commands.evaluate, commands.predict, commands.score, commands.recommend, commands.similar, commands.generate)
 COMMANDS = {
     **{f.__name__: f for f in USED},
     "rerun": _rerun,

@@ -111,6 +111,19 @@ def recommend(argv: list[str]) -> int:
     return _call("recommend", folder, cfg, own["user"], *numbers, module="lookup")
 
 
+def generate(argv: list[str]) -> int:
+    """Text that a language model writes."""
+    more = {"prompt": "[TEXT]", "tokens": "[200]", "temperature": "[0.8]", "top_k": "[40]", "seed": "[0]"}
+    own, _, folder, cfg = stored(argv, **more)
+    _of_kind("text", cfg, own["run"], "generate")
+    full = _filled(own, more)
+    tokens, top_k, seed = (_number(full, key) for key in ("tokens", "top_k", "seed"))
+    from aelab.generate import generate
+
+    generate(folder, cfg, own.get("prompt"), tokens, _number(full, "temperature", float), top_k, seed)
+    return 0
+
+
 def similar(argv: list[str]) -> int:
     """The items nearest to another."""
     name = next((w.partition("=")[2] for w in argv if w.startswith("similarity=")), None)

@@ -61,7 +61,6 @@ Rows = Any
 Labels = Any
 """Which rows are anomalies: bool (n,), beside their scores, float (n,), higher = stranger."""
 
-
 Interactions = tuple[int, int]
 """(k, w): how many numbers are known of a user, and how many are wanted: what a top-K model takes and gives."""
 ByItem = tuple[int, int]
@@ -70,6 +69,8 @@ Catalogue = Any
 """A catalogue of items whose vectors are known already."""
 Pairs = Any
 """Pairs of a user and an item, and what is known of both: what a rating model is built from."""
+Tokens = tuple[int, int]
+"""(v, b): the size of the vocabulary, and how many streams of text are read side by side in training."""
 Hits = Any
 """Which places of top-K lists hold a wanted item: bool (u, k), beside how many were wanted, int (u,)."""
 Values = Any

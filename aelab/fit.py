@@ -248,7 +248,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
         return pd.DataFrame()
     settings: Fit = cfg.fit
     pairs = task.pairs(corrupt)
-    batches = Batches(data.train.x, pairs, settings.batch_size, cfg.seed)
+    batches = task.batches(model, data.train.x, pairs, cfg)
     held = task.held_out(data.validation)
     validation = pairs(held.x, stream("validation", cfg.seed)) if len(held.x) else None
     metrics = cfg.metric if task.by_example else {}
@@ -277,7 +277,7 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
             objective.fit(
                 batches,
                 validation_data=validation,
-                validation_batch_size=512,
+                validation_batch_size=task.at_once,
                 epochs=settings.epochs,
                 shuffle=False,  # the batches are: by the run's seed, not by Python's global state
                 callbacks=callbacks,

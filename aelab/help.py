@@ -19,6 +19,7 @@ EXAMPLES = (
     ),
     ("aelab task=recommend dataset.fold=u1", "rank films for people by what they like"),
     ("aelab task=anomaly dataset=nsl_kdd", "find the attacks among network connections"),
+    ("aelab task=language dataset=shakespeare", "an LSTM that learns to write like Shakespeare"),
     (
         "aelab evaluate run=outputs/runs/DAY/RUN corruption.level=0.2",
         "test a finished run on another noise level",
@@ -39,6 +40,10 @@ COMMANDS = (
     (
         'aelab similar run=DIR_OR_ID item="TITLE" similarity=ndd',
         "the items nearest to another, by title, a part of it, or id",
+    ),
+    (
+        'aelab generate run=DIR_OR_ID prompt="Hello" tokens=200 temperature=0.8 top_k=40 seed=1',
+        "text that a language model writes",
     ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
     ("aelab ui port=5000", "open the MLflow UI on the runs made here"),

@@ -9,7 +9,7 @@ import math
 import keras
 
 from aelab import ops
-from aelab.config import Count, Interactions, Level, Pixels
+from aelab.config import Count, Interactions, Level, Pixels, Tokens
 
 
 def mse(batch, outputs, model, /):
@@ -56,6 +56,11 @@ def kl(batch, outputs, model, /, *, free_bits: Level, whole: bool):
     nats = 0.5 * (keras.ops.square(mean) + keras.ops.exp(log_variance) - log_variance - 1.0)
     size = 1 if whole else math.prod(batch.target.shape[1:])
     return keras.ops.sum(keras.ops.maximum(nats, free_bits), axis=-1) / size
+
+
+def nll(batch: Tokens, outputs, model, /):
+    """Mean negative log-likelihood of each example's tokens, in nats; targets below 0 do not count."""
+    return ops.nll(batch.target, outputs["output"])
 
 
 def sparsity(batch, outputs, model, /):

@@ -9,7 +9,7 @@ import functools
 import numpy as np
 from keras import ops
 
-from aelab.config import Pixels, Values
+from aelab.config import Count, Pixels, Tokens, Values
 
 SMALLEST_MSE = 1e-10
 """Squared errors below this count as this: PSNR ends at 100 dB instead of infinity for identical images."""
@@ -103,3 +103,21 @@ def ssim(target: Pixels, output, /, *, max_value: float, window: int, sigma: flo
     covariance, spread = both - mean_x * mean_y, squares - mean_x**2 - mean_y**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return per_example(luminance * (2 * covariance + c2) / (spread + c2))
+
+
+def nll(target: Tokens, logits, /):
+    """Mean negative log-likelihood in nats, (b, t) x (b, t, v) -> (b,), of ids and logits; ids below 0 do not count."""
+    counts = ops.cast(target >= 0, "float32")
+    own = ops.sparse_categorical_crossentropy(ops.maximum(target, 0), full(logits), from_logits=True)
+    return ops.sum(own * counts, axis=-1) / ops.maximum(ops.sum(counts, axis=-1), 1.0)
+
+
+def accuracy(target: Tokens, logits, /, *, k: Count):
+    """Share of ids among the k of the highest logits, (b, t) x (b, t, v) -> (b,), in [0, 1]; ids below 0 do not count.
+
+    Of equal logits the id counts as the highest.
+    """
+    counts, logits = ops.cast(target >= 0, "float32"), full(logits)
+    own = ops.take_along_axis(logits, ops.maximum(target, 0)[..., None], axis=-1)
+    found = ops.cast(ops.sum(ops.cast(logits > own, "int32"), axis=-1) < k, "float32")
+    return ops.sum(found * counts, axis=-1) / ops.maximum(ops.sum(counts, axis=-1), 1.0)

@@ -117,7 +117,7 @@ def announce(data, reason: str | None) -> None:
         console.out.print(Panel(reason, title="NOT THE DATA YOU ASKED FOR", border_style="bold red"))
         logging.getLogger("aelab").warning(reason)
     sizes = f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"
-    console.out.print(f"{data.name}: {sizes}, {' x '.join(map(str, data.shape))}")
+    console.out.print(f"{data.name}: {sizes}" + (f", {' x '.join(map(str, data.shape))}" if data.shape else ""))
     if data.kind != "image":
         console.out.print(data.notes)
 

@@ -80,9 +80,16 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     swept, metrics = parts(found)
     found.to_csv(folder / "sweep.csv", index=False)
     done = found[found["state"] == "finished"]
-    tested = [k for k in metrics if k.startswith("test/") and done[k].notna().any()][:FIGURES]
-    figures = {k.replace("test/", ""): charts.swept(done, swept, k) for k in tested} if swept else {}
     labels = done[swept].agg(", ".join, axis=1) if swept else done.index
+    tested = [k for k in metrics if k.startswith("test/") and done[k].notna().any()]
+    families = charts.families(done.set_axis(labels), tested)
+    single = [k for k in tested if k.partition("@")[0] not in families][:FIGURES]
+    figures = {k.replace("test/", ""): charts.swept(done, swept, k) for k in single} if swept else {}
+    for name, values in families.items():
+        shown = name.replace("test/", "")
+        figures[shown] = charts.lines(
+            values.rename_axis("at"), title=f"{shown} by {', '.join(swept)}", ylabel=shown, scale="log"
+        )
     report.write(
         folder,
         title=name,

@@ -17,7 +17,8 @@ class Split:
     """Rows `x` and their labels `y`, int64 (n,), or None.
 
     Images are float32 (n, h, w, c) in [0, 1]. Rows of a table are float64 (n, columns), NaN where missing, until a
-    preparation makes them float32 (n, d). Ratings are float64 (n, 4): numbers of user and item, rating, time.
+    preparation makes them float32 (n, d). Ratings are float64 (n, 4): numbers of user and item, rating, time. A text
+    is int32 (n,), the ids of its tokens, in their order; its y is how many characters each stands for.
     """
 
     x: np.ndarray
@@ -36,8 +37,9 @@ class Data:
     """A data set, cut into splits that share no row.
 
     `y` counts into `label_names`, which is empty without labels; in a table that is searched for anomalies label 0
-    is normal. `fingerprint` is that of the source before any cut: runs on the same data share it, whatever their seed
-    and limit. `columns` says what the columns of a table are; images have none.
+    is normal; of a text they are the vocabulary, by id. `fingerprint` is that of the source before any cut: runs on
+    the same data share it, whatever their seed and limit. `columns` says what the columns of a table are; images have
+    none.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one row: (h, w, c) of an image, (d,) of a row of a table; (users, items) of ratings."""
+        """Shape of one row: (h, w, c) of an image, (d,) of a table's row; (users, items) of ratings; () of a text."""
         return self.catalogue.shape if self.catalogue else self.train.x.shape[1:]
 
 
@@ -63,6 +65,7 @@ class Data:
 Images = Annotated[Data, "image"]
 Table = Annotated[Data, "table"]
 Ratings = Annotated[Data, "ratings"]
+Text = Annotated[Data, "text"]
 
 
 @dataclass(frozen=True)

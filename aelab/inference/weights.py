@@ -24,6 +24,8 @@ import numpy as np
 from aelab.config import AelabError, Count, conforms, describe
 
 FORMAT, VERSION = "aelab.lstm", 1
+FILE = "weights.npz"
+"""Its name in a run folder."""
 HEADER = {
     "gates": Literal["f i C o"],
     "dtype": Literal["float32", "float64"],

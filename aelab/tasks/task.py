@@ -11,6 +11,7 @@ import pandas as pd
 from aelab import evaluate
 from aelab.data.record import Data, Split
 from aelab.evaluate import Result
+from aelab.fit import Batches
 
 
 class Task(abc.ABC):
@@ -27,6 +28,8 @@ class Task(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     may: ClassVar[tuple[str, ...]] = ()
     by_example: ClassVar[bool] = True
+    at_once: int = 512
+    """Held-out rows that a model is given at once."""
 
     def prepare(self, data: Data, cfg: Mapping) -> Data:
         """The data as the model takes them; what is fitted for that is fitted on training rows."""
@@ -39,6 +42,10 @@ class Task(abc.ABC):
     def held_out(self, validation: Split) -> Split:
         """The validation rows that the loss is measured on."""
         return validation
+
+    def batches(self, model, x, pairs: Callable, cfg: Mapping):
+        """The training batches: a `keras.utils.PyDataset` whose `start(epoch)` is called before each epoch."""
+        return Batches(x, pairs, cfg.fit.batch_size, cfg.seed)
 
     def watch(self) -> Mapping[str, Callable]:
         """Name -> function of (batch, outputs): one value per example, higher is better, measured in every epoch.

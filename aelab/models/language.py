@@ -1,0 +1,132 @@
+"""Recurrent language models: from token ids (b, t) to logits (b, t, v) of the token after each.
+
+Letters in shapes: b batch, t steps, m inputs, n hidden, v vocabulary.
+"""
+
+from typing import Literal
+
+import keras
+from keras import layers, ops
+
+from aelab.config import Count, Share, Tokens
+
+
+@keras.saving.register_keras_serializable("aelab")
+class GateCell(layers.Layer):
+    """The LSTM's equations, gate by gate, as `aelab.inference.lstm` has them: the same maths as `keras.layers.LSTM`.
+
+    One kernel (m + n, n) on [x, h] and one bias for each of f, i, C~ and o. The forget gate's bias begins at 1, so
+    that the cell keeps what it has until it learns what to forget (Jozefowicz et al., 2015).
+    """
+
+    GATES = ("f", "i", "C", "o")
+
+    def __init__(self, units: int, **keywords):
+        super().__init__(**keywords)
+        self.units, self.state_size, self.output_size = units, [units, units], units
+
+    def build(self, shape):
+        """A kernel and a bias for each gate."""
+        for gate in self.GATES:
+            start = "ones" if gate == "f" else "zeros"
+            kernel = self.add_weight(name=f"W_{gate}", shape=(shape[-1] + self.units, self.units))
+            bias = self.add_weight(name=f"b_{gate}", shape=(self.units,), initializer=start)
+            setattr(self, f"W_{gate}", kernel)
+            setattr(self, f"b_{gate}", bias)
+
+    def call(self, x, states):
+        """h', [h', C'] of x (b, m) and [h, C]."""
+        h, C = states
+        both = ops.concatenate([x, h], axis=-1)
+        f = ops.sigmoid(both @ self.W_f + self.b_f)
+        i = ops.sigmoid(both @ self.W_i + self.b_i)
+        candidate = ops.tanh(both @ self.W_C + self.b_C)
+        o = ops.sigmoid(both @ self.W_o + self.b_o)
+        C = f * C + i * candidate
+        h = o * ops.tanh(C)
+        return h, [h, C]
+
+    def get_config(self):
+        """What the constructor is called with."""
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("aelab")
+class Carried(layers.Layer):
+    """A recurrent layer that begins, in training, where it stopped at the batch before; else from the zero state.
+
+    Row i of a batch of `streams` rows goes on where row i of the last one ended. No gradient goes back that far.
+    """
+
+    def __init__(self, rnn, streams: int, **keywords):
+        super().__init__(**keywords)
+        self.rnn = keras.saving.deserialize_keras_object(rnn) if isinstance(rnn, dict) else rnn
+        self.streams = streams
+
+    def build(self, shape):
+        """The layer within, and the state that is kept."""
+        self.rnn.build(shape)
+        sizes = getattr(self.rnn.cell, "state_size", None)
+        sizes = sizes if isinstance(sizes, list | tuple) else [sizes]
+        self.state = [
+            self.add_weight(name=f"state_{k}", shape=(self.streams, n), initializer="zeros", trainable=False)
+            for k, n in enumerate(sizes)
+        ]
+
+    def call(self, x, training=None):
+        """Every h, (b, t, n), of x (b, t, m)."""
+        if not training:
+            return self.rnn(x, training=False)[0]
+        outputs, *states = self.rnn(x, initial_state=[ops.cast(s, x.dtype) for s in self.state], training=True)
+        for kept, new in zip(self.state, states, strict=True):
+            kept.assign(ops.cast(new, kept.dtype))
+        return outputs
+
+    def reset_state(self):
+        """Begin anew at the next batch."""
+        for kept in self.state:
+            kept.assign(ops.zeros_like(kept))
+
+    def compute_output_shape(self, shape):
+        """(b, t, n)."""
+        return (*shape[:-1], self.rnn.units if hasattr(self.rnn, "units") else self.rnn.cell.units)
+
+    def get_config(self):
+        """What the constructor is called with."""
+        rnn = keras.saving.serialize_keras_object(self.rnn)
+        return {**super().get_config(), "rnn": rnn, "streams": self.streams}
+
+
+def recurrent(
+    tokens: Tokens,
+    /,
+    *,
+    cell: Literal["lstm", "gates", "gru", "rnn"],
+    embedding: Count,
+    hidden: Count,
+    layers: Count,
+    dropout: Share,
+    recurrent_dropout: Share,
+) -> keras.Model:
+    """Embedding, recurrent layers one above the other, and the logits; dropout between all of these.
+
+    `cell` is Keras's LSTM, our own cell with its gates one by one, the GRU (Cho et al., 2014) or the simple RNN
+    (Elman, 1990). `recurrent_dropout` hides a share of h, the same at each step (Gal and Ghahramani, 2016).
+    """
+    v, streams = tokens
+    ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(v, embedding)(ids)
+    for _ in range(layers):
+        x = keras.layers.Dropout(dropout)(x) if dropout else x
+        x = Carried(layer(cell, hidden, recurrent_dropout), streams)(x)
+    x = keras.layers.Dropout(dropout)(x) if dropout else x
+    return keras.Model(ids, keras.layers.Dense(v)(x), name=cell)
+
+
+def layer(cell: str, units: int, recurrent_dropout: float):
+    """A recurrent layer of Keras that gives every h and its last state."""
+    whole = {"return_sequences": True, "return_state": True}
+    if cell == "gates":
+        return layers.RNN(GateCell(units), **whole)
+    kinds = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+    return kinds[cell](units, recurrent_dropout=recurrent_dropout, **whole)
