@@ -27,7 +27,7 @@ KNOWN = {
     keras.layers.Dense: {"activation": ("linear", "softmax"), "use_bias": (True,)},
 }
 """The layers, and those of their settings that change what is computed, with the values that are known."""
-IDLE = (keras.layers.InputLayer, keras.layers.Dropout)
+IDLE = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.SpatialDropout1D)
 
 
 def inner(layer: keras.Layer) -> keras.Layer:

@@ -8,7 +8,8 @@ from typing import Literal
 import keras
 from keras import layers, ops
 
-from aelab.config import Count, Share, Tokens
+from aelab import backend
+from aelab.config import ConfigError, Count, Share, Tokens
 
 
 @keras.saving.register_keras_serializable("aelab")
@@ -53,20 +54,23 @@ class GateCell(layers.Layer):
 
 @keras.saving.register_keras_serializable("aelab")
 class Carried(layers.Layer):
-    """A recurrent layer that begins, in training, where it stopped at the batch before; else from the zero state.
+    """A recurrent layer of Keras that begins, in training, where it stopped at the batch before; else from zeros.
 
     Row i of a batch of `streams` rows goes on where row i of the last one ended. No gradient goes back that far.
+    All is float32 but, in training, the products of an LSTM, which have the precision `products`; there a share
+    `recurrent_dropout` of the recurrent weights is hidden, others for each batch (Merity et al., 2018).
     """
 
-    def __init__(self, rnn, streams: int, **keywords):
-        super().__init__(**keywords)
+    def __init__(self, rnn, streams: int, recurrent_dropout: float, products: str, **keywords):
+        super().__init__(**{"dtype": "float32"} | keywords)
         self.rnn = keras.saving.deserialize_keras_object(rnn) if isinstance(rnn, dict) else rnn
-        self.streams = streams
+        self.streams, self.recurrent_dropout, self.products = streams, recurrent_dropout, products
+        self.seed = keras.random.SeedGenerator()
 
     def build(self, shape):
         """The layer within, and the state that is kept."""
         self.rnn.build(shape)
-        sizes = getattr(self.rnn.cell, "state_size", None)
+        sizes = self.rnn.cell.state_size if hasattr(self.rnn, "cell") else self.rnn.state_size
         sizes = sizes if isinstance(sizes, list | tuple) else [sizes]
         self.state = [
             self.add_weight(name=f"state_{k}", shape=(self.streams, n), initializer="zeros", trainable=False)
@@ -77,10 +81,22 @@ class Carried(layers.Layer):
         """Every h, (b, t, n), of x (b, t, m)."""
         if not training:
             return self.rnn(x, training=False)[0]
-        outputs, *states = self.rnn(x, initial_state=[ops.cast(s, x.dtype) for s in self.state], training=True)
+        if isinstance(self.rnn, layers.LSTM):
+            outputs, *states = self.trained(x)
+        else:
+            outputs, *states = self.rnn(x, initial_state=[s.value for s in self.state], training=True)
         for kept, new in zip(self.state, states, strict=True):
-            kept.assign(ops.cast(new, kept.dtype))
+            kept.assign(new)
         return outputs
+
+    def trained(self, x):
+        """What the LSTM gives, as it is computed in training."""
+        cell = self.rnn.cell
+        R = cell.recurrent_kernel
+        if self.recurrent_dropout:
+            R = keras.random.dropout(R, self.recurrent_dropout, seed=self.seed)
+        xz = ops.matmul(ops.cast(x, self.products), ops.cast(cell.kernel, self.products))
+        return backend.lstm(xz + ops.cast(cell.bias, self.products), ops.cast(R, self.products), *self.state)
 
     def reset_state(self):
         """Begin anew at the next batch."""
@@ -93,8 +109,8 @@ class Carried(layers.Layer):
 
     def get_config(self):
         """What the constructor is called with."""
-        rnn = keras.saving.serialize_keras_object(self.rnn)
-        return {**super().get_config(), "rnn": rnn, "streams": self.streams}
+        own = {"streams": self.streams, "recurrent_dropout": self.recurrent_dropout, "products": self.products}
+        return {**super().get_config(), **own, "rnn": keras.saving.serialize_keras_object(self.rnn)}
 
 
 def recurrent(
@@ -108,25 +124,28 @@ def recurrent(
     dropout: Share,
     recurrent_dropout: Share,
 ) -> keras.Model:
-    """Embedding, recurrent layers one above the other, and the logits; dropout between all of these.
+    """Embedding, recurrent layers one above the other, and the logits.
 
     `cell` is Keras's LSTM, our own cell with its gates one by one, the GRU (Cho et al., 2014) or the simple RNN
-    (Elman, 1990). `recurrent_dropout` hides a share of h, the same at each step (Gal and Ghahramani, 2016).
+    (Elman, 1990). `dropout` hides numbers between the layers, the same at each step (Gal and Ghahramani, 2016);
+    `recurrent_dropout` is for the LSTM, see `Carried`.
     """
+    if recurrent_dropout and cell != "lstm":
+        raise ConfigError(f"model.recurrent_dropout={recurrent_dropout:g}: is for the LSTM; 0 with cell={cell}")
     v, streams = tokens
     ids = keras.Input((None,), dtype="int32")
-    x = keras.layers.Embedding(v, embedding)(ids)
-    for _ in range(layers):
-        x = keras.layers.Dropout(dropout)(x) if dropout else x
-        x = Carried(layer(cell, hidden, recurrent_dropout), streams)(x)
-    x = keras.layers.Dropout(dropout)(x) if dropout else x
-    return keras.Model(ids, keras.layers.Dense(v)(x), name=cell)
+    x = keras.layers.Embedding(v, embedding, dtype="float32")(ids)
+    products = keras.config.dtype_policy().compute_dtype
+    for k in range(layers):
+        x = keras.layers.SpatialDropout1D(dropout, dtype="float32")(x) if dropout and k else x
+        x = Carried(layer(cell, hidden), streams, recurrent_dropout, products)(x)
+    x = keras.layers.SpatialDropout1D(dropout, dtype="float32")(x) if dropout else x
+    return keras.Model(ids, keras.layers.Dense(v, dtype="float32")(x), name=cell)
 
 
-def layer(cell: str, units: int, recurrent_dropout: float):
+def layer(cell: str, units: int):
     """A recurrent layer of Keras that gives every h and its last state."""
-    whole = {"return_sequences": True, "return_state": True}
+    whole = {"return_sequences": True, "return_state": True, "dtype": "float32"}
     if cell == "gates":
-        return layers.RNN(GateCell(units), **whole)
-    kinds = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
-    return kinds[cell](units, recurrent_dropout=recurrent_dropout, **whole)
+        return layers.RNN(GateCell(units, dtype="float32"), **whole)
+    return {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}[cell](units, **whole)
