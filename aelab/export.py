@@ -16,6 +16,12 @@ from aelab.models.language import Carried, GateCell
 
 KNOWN = {
     keras.layers.Embedding: {"mask_zero": (False,)},
+    keras.layers.ReversibleEmbedding: {
+        "mask_zero": (False,),
+        "tie_weights": (True,),
+        "reverse_dtype": (None,),
+        "logit_soft_cap": (None,),
+    },
     keras.layers.LSTM: {
         "activation": ("tanh",),
         "recurrent_activation": ("sigmoid",),
@@ -51,7 +57,10 @@ def _check(model: keras.Model) -> list[keras.Layer]:
         raise AelabError(f"export: expected Embedding, LSTM and Dense layers alone, got {names}")
     if not isinstance(model, keras.Sequential):
         sources = re.findall(r'"keras_history": \["([^"]*)"', model.to_json())  # whose output each layer takes, in turn
-        if sources != [x.name for x in model.layers[:-1]]:
+        names = [x.name for x in model.layers]
+        if any(type(x) is keras.layers.ReversibleEmbedding for x in model.layers):
+            names = [names[0], names[-1], *names[1:]]  # it stands at both ends
+        if sources != names[:-1]:
             got = ", ".join(sources) or "none that Keras knows of"
             raise AelabError(f"export: expected layers in one line, each on the one before, got inputs from {got}")
     layers = [inner(x) for x in model.layers if not isinstance(x, IDLE)]
@@ -71,10 +80,16 @@ def from_model(model: keras.Model) -> Weights:
     """The weights of a Keras model, Sequential or functional, whose outputs are logits (b, t, v) or their softmax.
 
     A softmax is left out: `LanguageModel` gives logits. Errors: AelabError, with the names of layers that are not
-    known, for settings that are not, and for layers that are not an Embedding, LSTM and a Dense in that order.
+    known, for settings that are not, and for layers that are not an Embedding, LSTM and a Dense in that order; a
+    tied `ReversibleEmbedding` is both ends.
     """
     layers = _check(model)
     kinds = ["LSTM" if isinstance(x, GateCell) else type(x).__name__ for x in layers]
+    if len(kinds) > 1 and kinds == ["ReversibleEmbedding", *["LSTM"] * (len(kinds) - 1)]:
+        (E,), lstm = layers[0].get_weights(), layers[1:]
+        return Weights(
+            E, tuple((*of_layer(x), None) for x in lstm), np.ascontiguousarray(E.T), np.zeros(len(E), E.dtype)
+        )
     if len(kinds) < 3 or kinds != ["Embedding", *["LSTM"] * (len(kinds) - 2), "Dense"]:
         raise AelabError(f"export: expected an Embedding, LSTM layers and a Dense, got {', '.join(kinds) or 'none'}")
     embedding, *lstm, dense = layers

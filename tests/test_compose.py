@@ -111,11 +111,13 @@ TASKS = {
     "items": "recommend",
     "pairs": "rating",
     "vectors": "similarity",
+    "text": "language",
 }
 ASKED = {
     "csv": ["path=a", "label=b", "positive=c"],
     "npz": ["path=a"],
     "images": ["path=a"],
+    "text": ["path=a"],
     "ratings": ["path=a"],
     "vectors": ["model.run=a"],
     "similarity": ["model.run=a"],

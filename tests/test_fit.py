@@ -27,6 +27,10 @@ class Restore:
     """The least that `fit` wants of a task."""
 
     by_example = True
+    at_once = 512
+
+    def batches(self, model, x, pairs, cfg):
+        return Batches(x, pairs, cfg.fit.batch_size, cfg.seed)
 
     def pairs(self, corrupt, /):
         return lambda x, rng: (corrupt(x, rng), x)

@@ -54,10 +54,10 @@ def test_all_sorts_of_models_are_there():
     assert {"unet_mini", "conv_ae"} <= set(TRAINED)
     assert {"median", "tv"} <= set(FILTERS)
     assert {"dense_ae", "vae"} <= set(DENSE)
-    ratings = (
-        listed("model", kind=kind) for kind in ("interactions", "items", "pairs", "vectors")
-    )  # test_recommend...
-    assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table"), *itertools.chain(*ratings)}
+    others = (  # test_recommend..., test_language
+        listed("model", kind=kind) for kind in ("interactions", "items", "pairs", "vectors", "text")
+    )
+    assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table"), *itertools.chain(*others)}
 
 
 def test_conv_ae_spatial_by_hand():

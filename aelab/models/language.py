@@ -122,25 +122,35 @@ def recurrent(
     hidden: Count,
     layers: Count,
     dropout: Share,
+    embedding_dropout: Share,
     recurrent_dropout: Share,
+    tied: bool,
 ) -> keras.Model:
     """Embedding, recurrent layers one above the other, and the logits.
 
     `cell` is Keras's LSTM, our own cell with its gates one by one, the GRU (Cho et al., 2014) or the simple RNN
-    (Elman, 1990). `dropout` hides numbers between the layers, the same at each step (Gal and Ghahramani, 2016);
-    `recurrent_dropout` is for the LSTM, see `Carried`.
+    (Elman, 1990). `dropout` hides a share of the numbers after each layer, `embedding_dropout` of those
+    before the first, the same at each step (Gal and Ghahramani, 2016); `recurrent_dropout` is for the LSTM, see
+    `Carried`. With `tied`, the logits are products with the embeddings themselves (Press and Wolf, 2017).
     """
     if recurrent_dropout and cell != "lstm":
         raise ConfigError(f"model.recurrent_dropout={recurrent_dropout:g}: is for the LSTM; 0 with cell={cell}")
+    if tied and embedding != hidden:
+        raise ConfigError(f"model.tied: embedding and hidden must be alike, got {embedding} and {hidden}")
     v, streams = tokens
     ids = keras.Input((None,), dtype="int32")
-    x = keras.layers.Embedding(v, embedding, dtype="float32")(ids)
+    table = (keras.layers.ReversibleEmbedding if tied else keras.layers.Embedding)(v, embedding, dtype="float32")
     products = keras.config.dtype_policy().compute_dtype
-    for k in range(layers):
-        x = keras.layers.SpatialDropout1D(dropout, dtype="float32")(x) if dropout and k else x
-        x = Carried(layer(cell, hidden), streams, recurrent_dropout, products)(x)
-    x = keras.layers.SpatialDropout1D(dropout, dtype="float32")(x) if dropout else x
-    return keras.Model(ids, keras.layers.Dense(v, dtype="float32")(x), name=cell)
+    x = hide(table(ids), embedding_dropout)
+    for _ in range(layers):
+        x = hide(Carried(layer(cell, hidden), streams, recurrent_dropout, products)(x), dropout)
+    logits = table(x, reverse=True) if tied else keras.layers.Dense(v, dtype="float32")(x)
+    return keras.Model(ids, logits, name=cell)
+
+
+def hide(x, share: float):
+    """x (b, t, d) with a share of the d hidden in training, the same at each step."""
+    return keras.layers.SpatialDropout1D(share, dtype="float32")(x) if share else x
 
 
 def layer(cell: str, units: int):
