@@ -45,8 +45,10 @@ def windows(x: np.ndarray, first: int, context: int, scored: int) -> np.ndarray:
     """Tokens x (n,) from `first` on, each scored once: int32 (k, 2, t), inputs and targets, else `MASKED`.
 
     Before the first scored target of a window the model reads at least `context` tokens, or all that there are: the
-    first window of a text that begins at 0 is read from nothing.
+    first window of a text that begins at 0 is read from nothing. Nothing to score gives no window.
     """
+    if first >= len(x):
+        return np.empty((0, 2, 1), np.int32)
     groups = np.array_split(np.arange(max(first, 1), len(x)), -(-(len(x) - max(first, 1)) // scored))
     t = min(context + len(groups[0]), len(x) - 1)
     found = np.full((len(groups), 2, t), MASKED, np.int32)

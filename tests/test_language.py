@@ -131,9 +131,7 @@ def test_training_reads_each_epoch_in_order_from_the_zero_state(keras):
 # ---- windows
 
 
-@given(
-    n=st.integers(2, 80), first=st.integers(0, 79), context=st.integers(0, 12), scored=st.integers(1, 12)
-)  # fmt: skip
+@given(n=st.integers(2, 80), first=st.integers(0, 79), context=st.integers(0, 12), scored=st.integers(1, 12))
 def test_each_held_out_token_is_scored_once_with_its_context_before_it(n, first, context, scored):
     first = min(first, n - 1)
     if n - max(first, 1) < 1:
@@ -529,9 +527,8 @@ def test_reach_is_the_gradient_by_finite_differences(keras):
 
     model, ids, targets = model_of("lstm", layers=2), ids_of(3, 6), np.array([1, 7, 4])
     found = export.from_model(model)
-    double = LanguageModel(*(a.astype(float) for a in found[:1]), [
-        (W.astype(float), b.astype(float), None) for W, b, _ in found.layers
-    ], found.kernel.astype(float), found.bias.astype(float))  # fmt: skip
+    layers = [(W.astype(float), b.astype(float), None) for W, b, _ in found.layers]
+    double = LanguageModel(found.embedding.astype(float), layers, found.kernel.astype(float), found.bias.astype(float))
     norms = np.zeros((3, 6))
     for row, (tokens, target) in enumerate(zip(ids, targets, strict=True)):
         embedded = double.embedding[tokens]

@@ -77,9 +77,9 @@ def assemble(
     *, source: str, licence: str,
 ) -> Data:  # fmt: skip
     """The record of a text: cut by position, the vocabulary counted in the training part, each token as its id."""
-    for share, key in ((test, "test"), (validation, "validation")):
-        if not 0 < share < 1:
-            raise ConfigError(f"dataset.{key}={share:g}: expected a share of the text above 0 and below 1")
+    if not 0 < test < 1 or validation == 1:
+        shares = f"dataset.test={test:g} dataset.validation={validation:g}"
+        raise ConfigError(f"{shares}: expected shares of the text below 1, and some of it for test")
     if vocabulary == 1:
         raise ConfigError("dataset.vocabulary=1: expected at least 2, as the unknown token takes one")
     found, sizes = tokens.pieces(content, unit)
@@ -87,7 +87,8 @@ def assemble(
     end = n - round(n * test)
     start = end - round(end * validation)
     parts = {"train": slice(0, start), "validation": slice(start, end), "test": slice(end, n)}
-    if empty := [part for part, rows in parts.items() if rows.stop - rows.start < 2]:
+    needed = [part for part in parts if part != "validation" or validation]
+    if empty := [part for part in needed if parts[part].stop - parts[part].start < 2]:
         what = "characters" if unit == "char" else "words"
         raise DataError(
             f"{source}: expected a text with at least 2 {what} in each part, got {n} in all; none for {empty[0]}"

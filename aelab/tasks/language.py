@@ -87,6 +87,8 @@ class Language(Task):
         """Each held-out token once, with its chance; perplexity and bits a character beside the means."""
         functions, metrics = partials(cfg.metric, "goal"), {}
         for short, part in (("val", "validation"), ("test", "test")):
+            if not len(self.windows[part]):
+                continue
             found, examples = self.read(model, functions, part)
             scored = examples[examples["scored"]]
             metrics |= {f"{short}/{name}": value for name, value in found.items()}
