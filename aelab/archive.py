@@ -7,7 +7,7 @@ import skops.io
 
 from aelab.config import AelabError
 
-KNOWN = ("aelab.", "sklearn.")
+KNOWN = ("aelab.", "sklearn.", "scipy.sparse.")
 
 
 def write(thing: object, file: Path) -> None:

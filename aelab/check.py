@@ -90,7 +90,7 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _module(parts: list[str]) -> tuple[Path, list[str]] | None:
+def file_of(parts: list[str]) -> tuple[Path, list[str]] | None:
     """The file of the longest module in a dotted path, and the rest of the path."""
     here = [str(Path.cwd())]  # where a user's own package is looked for, whatever sys.path says yet
     spec = importlib.util.find_spec(parts[0]) or importlib.machinery.PathFinder.find_spec(parts[0], here)
@@ -117,7 +117,7 @@ def _module(parts: list[str]) -> tuple[Path, list[str]] | None:
 def _definition(target: str) -> tuple[ast.AST, str] | None:
     """The function or class that a dotted path names, and its module, through re-exports."""
     parts = target.split(".")
-    found = _module(parts)
+    found = file_of(parts)
     if found is None or len(found[1]) != 1:
         return None
     (file, (name,)) = found

@@ -114,7 +114,9 @@ def recommend(argv: list[str]) -> int:
 def generate(argv: list[str]) -> int:
     """Text that a language model writes."""
     more = {"prompt": "[TEXT]", "tokens": "[200]", "temperature": "[0.8]", "top_k": "[40]", "seed": "[0]"}
-    own, _, folder, cfg = stored(argv, **more)
+    own, rest, folder, cfg = stored(argv, **more)
+    if rest:
+        raise ConfigError(check.unknown(rest[0].partition("=")[0], rest[0], ["run", *more]))
     _of_kind("text", cfg, own["run"], "generate")
     full = _filled(own, more)
     tokens, top_k, seed = (_number(full, key) for key in ("tokens", "top_k", "seed"))

@@ -18,14 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aelab import check
+from aelab import check, source
 from aelab.config import ConfigError
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
 PLURALS = {"loss": "losses"}
 # What a run's result does not depend on: left out of its signature.
-ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra")
+ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra", "sweep")
 
 
 def folders(extra: list[str]) -> list[Path]:
@@ -222,12 +222,50 @@ def build(node: DictConfig, *data, **more):
 
 
 def signature(cfg: DictConfig) -> str:
-    """A short hash of everything in a settled config that can change the result."""
+    """A short hash of all that can change the result: a settled config, the code that it uses, the files it names.
+
+    1 and 1.0 are the same. A file or folder that is named in a config counts by its size and time of change.
+    """
     plain = {k: v for k, v in OmegaConf.to_container(cfg).items() if k not in ELSEWHERE}
     plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k not in ELSEWHERE}
     # In their order, which matters; and each with its own level, however that was given.
     plain["corruption"] = [step for step in plain["corruption"].items() if step[0] != "level"]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+    facts = [plain, source.version(plain), stamps({k: plain.get(k) for k in ("dataset", "model")})]
+    return hashlib.sha256(json.dumps(floats(facts), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def floats(node):
+    """A config with each whole number as the same number with a point."""
+    if isinstance(node, dict):
+        return {key: floats(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [floats(value) for value in node]
+    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+def stamps(node) -> list:
+    """(size, time of change in ns) of every file or folder whose path, with a slash or an ending, a config has."""
+    if isinstance(node, dict | list):
+        return [stamp for value in (node.values() if isinstance(node, dict) else node) for stamp in stamps(value)]
+    if not (isinstance(node, str) and ("/" in node or "." in node) and Path(node).exists()):
+        return []
+    known = Path(node).stat()
+    return [[known.st_size, known.st_mtime_ns]]
+
+
+def flat(cfg: DictConfig) -> dict[str, object]:
+    """Every value of a config by its dotted name, the choices by their group's: what runs are compared by."""
+    found = {k: v or "none" for k, v in cfg.choices.items()}
+
+    def walk(prefix, node):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{key}.", value)
+            elif key != "_target_" and value is not None:
+                found[f"{prefix}{key}"] = value
+
+    walk("", {k: v for k, v in OmegaConf.to_container(cfg).items() if k not in ELSEWHERE})
+    return found
 
 
 OmegaConf.register_new_resolver("signature", lambda *, _root_: signature(settle(_root_, {})), replace=True)

@@ -100,6 +100,15 @@ class Tracking:
 
 
 @dataclass
+class Sweep:
+    """What `-m` does with jobs that were run before, and whether it only shows what it would do."""
+
+    plan: bool
+    force: bool
+    retry: Literal["failed"] | None
+
+
+@dataclass
 class Run:
     """The settings of a run that are not a component's own."""
 
@@ -107,6 +116,7 @@ class Run:
     seed: Whole
     fit: Fit
     tracking: Tracking
+    sweep: Sweep
     output_dir: str
     data_dir: str | None
     allow: list[str]

@@ -18,10 +18,12 @@ def start_of(prompt: str | None, unit: str, known: list[str]) -> list[str]:
         return ["\n"] if "\n" in known else [known[1]]
     found = tokens.pieces(prompt, unit)[0]
     lacking = [token for token in dict.fromkeys(found) if token not in known]
-    if lacking or not found:
-        near = difflib.get_close_matches(lacking[0], known, 3, 0.6) if lacking else []
-        said = f"; did you mean {' or '.join(near)}?" if near else ""
-        what = ", ".join(map(repr, lacking[:5])) or "nothing that could be read"
+    if not found:
+        raise AelabError(f"prompt={prompt!r}: has no {'character' if unit == 'char' else 'word'}; give some text")
+    if lacking:
+        near = difflib.get_close_matches(lacking[0], known, 3, 0.6)
+        said = f"; instead of {lacking[0]!r}, did you mean {' or '.join(near)}?" if near else ""
+        what = ", ".join(map(repr, lacking[:5]))
         raise AelabError(f"prompt: the model's vocabulary of {len(known):,} lacks {what}{said}")
     return found
 

@@ -115,9 +115,10 @@ def nll(target: Tokens, logits, /):
 def accuracy(target: Tokens, logits, /, *, k: Count):
     """Share of ids among the k of the highest logits, (b, t) x (b, t, v) -> (b,), in [0, 1]; ids below 0 do not count.
 
-    Of equal logits the id counts as the highest.
+    Equal logits share their places: of v logits that are all alike an id is among the first k with k / v.
     """
     counts, logits = ops.cast(target >= 0, "float32"), full(logits)
     own = ops.take_along_axis(logits, ops.maximum(target, 0)[..., None], axis=-1)
-    found = ops.cast(ops.sum(ops.cast(logits > own, "int32"), axis=-1) < k, "float32")
+    above, alike = (ops.sum(ops.cast(x, "float32"), axis=-1) for x in (logits > own, logits == own))
+    found = ops.clip((k - above) / alike, 0, 1)
     return ops.sum(found * counts, axis=-1) / ops.maximum(ops.sum(counts, axis=-1), 1.0)

@@ -157,22 +157,7 @@ def tags(facts: dict[str, str], reason: str | None) -> dict[str, str]:
 
 def parameters(cfg: DictConfig, data) -> dict[str, str]:
     """Every value of the config by its dotted name, the choices by their group's: what the MLflow UI compares."""
-    own = {k: v or "none" for k, v in cfg.choices.items()}
-    flat = {}
-
-    def walk(prefix, node):
-        for key, value in node.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{key}.", value)
-            elif key not in ("_target_",) and value is not None:
-                flat[f"{prefix}{key}"] = value
-
-    plain = OmegaConf.to_container(cfg)
-    walk(
-        "",
-        {k: v for k, v in plain.items() if k not in ("choices", "tracking", "output_dir", "data_dir", "allow")},
-    )
-    return {**own, **flat, "dataset": data.name}
+    return {**compose.flat(cfg), "dataset": data.name}
 
 
 def save(model, folder: Path) -> None:

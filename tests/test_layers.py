@@ -21,6 +21,7 @@ LAYERS = (
     ("aelab",),
     ("aelab.config", "aelab.console"),
     ("aelab.check", "aelab.archive"),
+    ("aelab.source",),
     ("aelab.compose",),
     (
         "aelab.ops",

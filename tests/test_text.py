@@ -267,10 +267,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "unit", "got"),
     [
-        ("", "char", "2 characters in each part, got 0 in all; none for train"),
-        ("\ufeff", "char", "2 characters in each part, got 0 in all; none for train"),
-        ("abcdefghi", "char", "2 characters in each part, got 9 in all; none for validation"),
-        ("a b c d", "word", "2 words in each part, got 4 in all; none for validation"),
+        ("", "char", "2 characters in each part, got 0 in all, too few for train"),
+        ("\ufeff", "char", "2 characters in each part, got 0 in all, too few for train"),
+        ("abcdefghi", "char", "2 characters in each part, got 9 in all, too few for validation"),
+        ("a b c d", "word", "2 words in each part, got 4 in all, too few for validation"),
     ],
 )
 def test_a_text_that_is_too_short_is_refused(tmp_path, content, unit, got):
@@ -281,15 +281,20 @@ def test_a_text_that_is_too_short_is_refused(tmp_path, content, unit, got):
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"test": 0}, "dataset.test=0: expected a share"),
-        ({"test": 1}, "dataset.test=1: expected a share"),
-        ({"validation": 0}, "dataset.validation=0: expected a share"),
-        ({"validation": 1.5}, "dataset.validation=1.5: expected a share"),
+        ({"test": 0}, "dataset.test=0 dataset.validation=0.05: expected shares of the text below 1, and some"),
+        ({"test": 1}, "dataset.test=1 dataset.validation=0.05: expected shares of the text below 1, and some"),
+        ({"validation": 1}, "dataset.test=0.1 dataset.validation=1: expected shares of the text below 1, and some"),
         ({"vocabulary": 1}, "dataset.vocabulary=1: expected at least 2"),
     ],
 )
 def test_knobs_that_leave_nothing_are_refused(tmp_path, knobs, said):
     assert one_line(ConfigError, of, tmp_path, "a text " * 30, **knobs).startswith(said)
+
+
+def test_without_validation_all_but_the_test_is_training(tmp_path):
+    data = of(tmp_path, "abcdefgh" * 5, test=0.25, validation=0)
+    assert [len(getattr(data, part)) for part in PARTS] == [30, 0, 10]
+    assert data.validation.x.dtype == np.int32
 
 
 # ---- Tiny Shakespeare

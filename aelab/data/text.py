@@ -91,7 +91,7 @@ def assemble(
     if empty := [part for part in needed if parts[part].stop - parts[part].start < 2]:
         what = "characters" if unit == "char" else "words"
         raise DataError(
-            f"{source}: expected a text with at least 2 {what} in each part, got {n} in all; none for {empty[0]}"
+            f"{source}: expected a text with at least 2 {what} in each part, got {n} in all, too few for {empty[0]}"
         )
     known = tokens.vocabulary(found[parts["train"]], unit, vocabulary)
     ids = tokens.encode(found, known)

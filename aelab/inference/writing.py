@@ -7,6 +7,9 @@ import numpy as np
 from aelab.inference.lstm import LanguageModel, softmax
 from aelab.inference.tokens import UNKNOWN
 
+SMALLEST = 1e-300
+"""Temperatures below this count as this: a division by less would overflow."""
+
 
 def choose(logits: np.ndarray, rng: np.random.Generator, *, temperature: float, top_k: int) -> int:
     """An id drawn from softmax(logits / temperature), logits (v,), among the `top_k` likeliest; 0 takes them all.
@@ -19,7 +22,7 @@ def choose(logits: np.ndarray, rng: np.random.Generator, *, temperature: float, 
         return int(logits.argmax())
     if 0 < top_k < len(logits):
         logits[np.argsort(-logits, kind="stable")[top_k:]] = -np.inf
-    return int(rng.choice(len(logits), p=softmax(logits / temperature)))
+    return int(rng.choice(len(logits), p=softmax(logits / max(temperature, SMALLEST))))
 
 
 def write(model: LanguageModel, ids: np.ndarray, *, temperature: float, top_k: int, seed: int) -> Iterator[int]:

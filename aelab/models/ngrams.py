@@ -73,6 +73,8 @@ class KneserNey:
 
 def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The places of `wanted` in ascending `keys`, -1 where they are not."""
+    if not len(keys):
+        return np.full(wanted.shape, -1)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, at, -1)
 
@@ -82,6 +84,7 @@ def level(rows: np.ndarray, columns: np.ndarray, counts: np.ndarray, shape: tupl
     of = [np.count_nonzero(counts == c) for c in range(1, 5)]
     y = of[0] / max(of[0] + 2 * of[1], 1)
     steps = [c - (c + 1) * y * of[c] / of[c - 1] if of[c - 1] else 0.0 for c in (1, 2, 3)]
+    steps = [s if s > 0 else c / 2 for c, s in enumerate(steps, 1)]  # of few counts: something is left for the unseen
     discount = np.clip(steps, 0, [1, 2, 3])[np.minimum(counts, 3) - 1] * (counts > 0)
     total = np.bincount(rows, counts, shape[0])
     taken = np.bincount(rows, discount, shape[0])

@@ -1,0 +1,57 @@
+"""The version of the code that a config uses: nothing is imported, files are read."""
+
+import functools
+import hashlib
+import re
+from pathlib import Path
+
+from aelab import check
+
+IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?import\s+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
+APART = ("figures", "charts", "console", "report", "tracking")
+"""Modules of ours that show or record results and do not change them."""
+
+
+@functools.cache
+def _own(file: Path, package: str) -> frozenset[str]:
+    """The modules of its own package that a file imports."""
+    found = set()
+    for source, names in IMPORT.findall(file.read_text(encoding="utf-8")):
+        wanted = [n.split()[0] for n in names.strip("()").replace("\n", " ").split(",") if n.strip()]
+        modules = [f"{source}.{name}" for name in wanted] if source else wanted
+        found |= {module for module in modules if module.split(".")[0] == package}
+    return frozenset(found)
+
+
+@functools.cache
+def files(target: str) -> frozenset[Path]:
+    """The file of a dotted path, and all those of the same package that it imports, directly or through others."""
+    found, open_ = set(), [target]
+    while open_:
+        parts = open_.pop().split(".")
+        module = check.file_of(parts)
+        if module and module[0] not in found and not (parts[0] == "aelab" and module[0].stem in APART):
+            found.add(module[0])
+            open_ += _own(module[0], parts[0])
+    return frozenset(found)
+
+
+def targets(node) -> set[str]:
+    """Every `_target_` in a config."""
+    if isinstance(node, dict):
+        own = {node["_target_"]} if isinstance(node.get("_target_"), str) else set()
+        return own.union(*map(targets, node.values()))
+    return set().union(*map(targets, node)) if isinstance(node, list) else set()
+
+
+@functools.cache
+def _version(used: frozenset[str]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(frozenset().union(*map(files, used))):
+        digest.update(f"{file.name};".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def version(config: dict) -> str:
+    """8 hex digits over the sources that a run of this config goes through; other packages have version numbers."""
+    return _version(frozenset(targets(config) | {"aelab.fit.fit", "aelab.evaluate.evaluate"}))
