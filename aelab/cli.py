@@ -116,9 +116,17 @@ def train(argv: list[str]) -> int:
     writable(Path(configs[0].output_dir))
     from aelab import tracking
 
-    tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # a store that is not there shows at once
-    argv = [*compose.search_path(dirs), *(compose.written_out(overrides, dirs) if multirun else overrides)]
-    return sweep(configs, argv, dirs) if multirun else hydra(argv, Job(dirs))
+    client, _ = tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # one that is not there shows at once
+    if not multirun:
+        return hydra([*compose.search_path(dirs), *overrides], Job(dirs))
+    from aelab import plan
+
+    settings, runs = configs[0].sweep, plan.known(client, configs[0].tracking.experiment)
+    steps = plan.steps(configs, runs, force=settings.force, retry=settings.retry)
+    if settings.plan:
+        console.out.print(plan.table(jobs, configs, steps, runs))
+        return 0
+    return sweep(configs, steps, [*compose.search_path(dirs), *compose.written_out(overrides, dirs)], dirs)
 
 
 def writable(folder: Path) -> None:
@@ -147,8 +155,8 @@ def hydra(argv: list[str], task: Callable | None = None) -> int:
 class Job:
     """One job of a command, as Hydra calls it; remembers what failed, so that one failure stays one."""
 
-    def __init__(self, dirs: list[Path], parent: str | None = None, total: int = 1):
-        self.dirs, self.parent, self.total, self.done, self.code = dirs, parent, total, 0, 0
+    def __init__(self, dirs: list[Path], parent: str | None = None, steps: list | None = None):
+        self.dirs, self.parent, self.steps, self.done, self.code = dirs, parent, steps, 0, 0
         self.results: list[tuple[list[str], dict | str]] = []
         self.__name__ = "aelab"
 
@@ -161,8 +169,15 @@ class Job:
         overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
         self.folder = folder
         self.done += 1
-        if self.total > 1:
-            console.out.rule(f"job {self.done}/{self.total}: {' '.join(overrides)}")
+        if self.steps:
+            console.out.rule(f"job {self.done}/{len(self.steps)}: {' '.join(overrides)}")
+            step = self.steps[self.done - 1]
+            if step.past:
+                from aelab.plan import outcome
+
+                console.out.print(f"{step.state} before: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
+                self.results.append((overrides, step.why if step.state == "failed" else outcome(step.past)))
+                return
         self.results.append((overrides, attempt(cfg, folder, overrides, self.parent, self)))
 
 
@@ -201,13 +216,14 @@ def profiled(folder: Path | None):
     console.out.print(f"profile     {folder / 'profile.txt'}", soft_wrap=True)
 
 
-def sweep(configs: list, argv: list[str], dirs: list[Path]) -> int:
-    """All jobs under one parent run; says at the end what each gave."""
+def sweep(configs: list, steps: list, argv: list[str], dirs: list[Path]) -> int:
+    """All jobs under one parent run, those that are done already from the store; says at the end what each gave."""
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
-        from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
+        if not all(step.past for step in steps):
+            from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
         from aelab import sweep as engine
 
-    return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, len(configs)), hydra(["-m", *argv], job))[0])
+    return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, steps), hydra(["-m", *argv], job))[0])
 
 
 def _rerun(argv: list[str]) -> int:

@@ -15,6 +15,21 @@ PAGE = "#/experiments/{}/runs?workflowType=machine_learning"
 """An experiment's runs; without the workflow MLflow shows its page for language models instead."""
 
 
+def count(client) -> dict[str, int]:
+    """How many runs the store has, by status."""
+    ids = [e.experiment_id for e in client.search_experiments()]
+    found = client.search_runs(ids, max_results=5000) if ids else []
+    states = [run.info.status for run in found]
+    return {status: states.count(status) for status in sorted(set(states))}
+
+
+def newest(client) -> str | None:
+    """The id of the experiment that the newest run is in."""
+    ids = [e.experiment_id for e in client.search_experiments()]
+    found = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=1)
+    return found[0].info.experiment_id if found else None
+
+
 def ui(host: str, port: str, output_dir: str) -> int:
     """Serve the MLflow UI on the store that runs are logged to, until ^C."""
     asked = os.environ.get("MLFLOW_TRACKING_URI")
@@ -23,10 +38,10 @@ def ui(host: str, port: str, output_dir: str) -> int:
         console.out.print(f"runs are logged to a server: open {uri}")
         return 0
     made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
-    newest = tracking.newest(tracking.connect(asked, output_dir)[0]) if made else None
-    if newest is None:
+    last = newest(tracking.connect(asked, output_dir)[0]) if made else None
+    if last is None:
         raise AelabError(f"there are no runs yet in {uri}; make one with: aelab debug=fast")
-    address = f"http://{host}:{port}/{PAGE.format(newest)}"
+    address = f"http://{host}:{port}/{PAGE.format(last)}"
     console.out.print(f"MLflow UI on {address}  (^C ends it)\nstore {uri}", soft_wrap=True)
     where = ["--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"]
     jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes for language models, 2 GB of memory
@@ -55,7 +70,7 @@ def doctor(cfg) -> int:
     )
     grid.add_row("configs", str(compose.CONF))
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)
-    counts = tracking.count(client)
+    counts = count(client)
     grid.add_row("store", tracking.store(cfg.tracking.uri, cfg.output_dir)[0])
     grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
     grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))

@@ -277,21 +277,6 @@ def start(cfg, folder: Path, name: str, parent: str | None = None, tags: Mapping
     end("FINISHED")
 
 
-def count(client: mlflow.MlflowClient) -> dict[str, int]:
-    """How many runs the store has, by status."""
-    ids = [e.experiment_id for e in client.search_experiments()]
-    found = client.search_runs(ids, max_results=5000) if ids else []
-    states = [run.info.status for run in found]
-    return {status: states.count(status) for status in sorted(set(states))}
-
-
-def newest(client: mlflow.MlflowClient) -> str | None:
-    """The id of the experiment that the newest run is in."""
-    ids = [e.experiment_id for e in client.search_experiments()]
-    found = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=1)
-    return found[0].info.experiment_id if found else None
-
-
 def page(log: Log, uri: str | None) -> str:
     """Where to look at a run: its address on a server, or the command that opens the store of our own."""
     if uri and uri.startswith("http"):

@@ -54,6 +54,7 @@ LAYERS = (
     ("aelab.tasks.*",),
     ("aelab.past",),
     ("aelab.run",),
+    ("aelab.plan",),
     ("aelab.stored", "aelab.sweep", "aelab.services", "aelab.help"),
     ("aelab.lookup", "aelab.generate"),
     ("aelab.commands",),
