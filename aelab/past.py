@@ -25,6 +25,10 @@ def find(run: str, output_dir: str, uri: str | None) -> Path:
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
     """A run's config with some of its values changed, checked anew; trust is the caller's to give, not the file's."""
     cfg = OmegaConf.load(folder / "config.yaml")
+    today = OmegaConf.load(compose.CONF / "config.yaml")
+    for name in compose.ELSEWHERE:  # settings that came later and that no result depends on
+        if name not in cfg and name in today and name != "hydra":
+            cfg[name] = today[name]
     cfg.allow = allow
     for override in overrides:
         key = override.partition("=")[0]

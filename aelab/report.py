@@ -78,7 +78,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { padding-bottom: .3rem; text-align: left; font-weight: 650 }
 th, td { padding: .25rem 1.2rem .25rem 0; text-align: left; font-weight: 400 }
 tr + tr > * { border-top: 1px solid var(--line) }
-.number { text-align: right; padding-left: 1rem }
+td { white-space: pre-line } .number { text-align: right; padding-left: 1rem }
 th, .number { overflow-wrap: normal } tr > :last-child { padding-right: 0 }
 pre { margin: .6rem 0 0; white-space: pre-wrap; font: .85rem ui-monospace, monospace }
 @media print { body { padding: 0 } figure, tr { break-inside: avoid } h2 { break-after: avoid }

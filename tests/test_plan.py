@@ -1,0 +1,177 @@
+"""What a sweep does again: nothing that is done; and what it says of the rest before it starts."""
+
+import json
+import sys
+from pathlib import Path
+
+import commands
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from aelab import compose, plan, source
+from aelab.plan import Past
+
+LIGHT = (
+    sys.executable,
+    "-c",
+    "import atexit, sys\n"
+    "atexit.register(lambda: print('HEAVY', *sorted(sys.modules.keys() & {'tensorflow', 'keras'})))\n"
+    "from aelab.cli import main\nmain()",
+)
+WORDS = ("-m", "dataset=digits", "debug=fast", "fit.epochs=1", "model=conv_ae", "corruption.level=0.2,0.4")
+GRID = (*WORDS, "model.bottleneck=16,64")
+
+
+def config(*words):
+    with compose.session():
+        return compose.compose(list(words), [compose.CONF])
+
+
+def past(status, reason="", **params):
+    return Past("a" * 32, status, reason, Path("nowhere"), params, {"time/total_s": 7.0})
+
+
+# ---- signatures
+
+
+@pytest.mark.parametrize(("one", "other"), [("corruption.level=1", "corruption.level=1.0"), ("seed=0", "seed=0")])
+def test_numbers_that_are_the_same_sign_the_same(one, other):
+    assert compose.signature(config(one)) == compose.signature(config(other))
+
+
+def test_true_is_no_number():
+    assert compose.floats([True, 1, {"a": 2}, "1"]) == [True, 1.0, {"a": 2.0}, "1"]
+    assert compose.floats([True])[0] is True
+
+
+def test_a_file_that_a_config_names_is_part_of_the_signature(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, signs = ("dataset=npz", "path=data.npz"), []
+    for size in (None, 1, 2):
+        if size:
+            (tmp_path / "data.npz").write_bytes(b"x" * size)
+        signs.append(compose.signature(config(*words)))
+    assert len(set(signs)) == 3
+
+
+def test_the_code_that_a_config_uses_is_part_of_the_signature(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, helper in (("one", "x = 1\n"), ("two", "x = 1\n"), ("three", "x = 2\n")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "models.py").write_text(f"from {name} import (\n    helper,\n)\n")
+        (folder / "helper.py").write_text(helper)
+        (folder / "other.py").write_text(f"name = {name!r}\n")
+    names = {name: {file.name for file in source.files(f"{name}.models.net")} for name in ("one", "three")}
+    assert set(map(frozenset, names.values())) == {frozenset({"models.py", "helper.py"})}
+    same = (tmp_path / "one" / "models.py").read_text().replace("one", "two")
+    assert same == (tmp_path / "two" / "models.py").read_text()
+    versions = {name: source.version({"_target_": f"{name}.helper.x"}) for name in ("one", "two", "three")}
+    assert versions["one"] == versions["two"] != versions["three"]
+
+
+def test_code_that_only_draws_is_not():
+    files = {file.stem for file in source.files("aelab.tasks.denoise.Denoise")}
+    assert {"denoise", "task", "evaluate", "fit", "backend"} <= files
+    assert not {"figures", "charts", "report", "tracking", "cli"} & files
+
+
+def test_every_target_of_a_config_is_found():
+    node = {"a": {"_target_": "x.y", "b": [{"_target_": "x.z"}]}, "c": 3}
+    assert source.targets(node) == {"x.y", "x.z"}
+
+
+# ---- what is to be done
+
+
+@pytest.mark.parametrize(
+    ("own", "force", "retry", "state"),
+    [
+        ([], False, None, "new"),
+        ([past("FINISHED")], False, None, "done"),
+        ([past("FAILED", "NaN"), past("FINISHED")], False, None, "done"),
+        ([past("FINISHED")], True, None, "again"),
+        ([past("FAILED", "NaN")], False, None, "failed"),
+        ([past("FAILED", "NaN")], False, "failed", "again"),
+        ([past("FAILED", "NaN")], True, None, "again"),
+        ([past("FAILED", "the process died without closing the run")], False, None, "again"),
+        ([past("KILLED", "interrupted (^C)")], False, None, "again"),
+        ([past("RUNNING")], False, None, "again"),
+        ([past("KILLED"), past("FAILED", "NaN")], False, None, "again"),
+    ],
+)
+def test_what_is_to_be_done(own, force, retry, state):
+    found = plan.step(config(), own, [], force, retry)
+    assert found.state == state
+    assert (found.past is not None) == (state in ("done", "failed"))
+
+
+def test_why_a_job_is_new():
+    wanted = {"task": "denoise", "model": "ae", "model.width": 24, "seed": 0}
+    near = past("FINISHED", task="denoise", model="ae", **{"model.width": "16", "seed": "0", "dataset": "digits"})
+    far = past("FINISHED", task="denoise", model="ae", **{"model.width": "8", "seed": "1", "gone": "1"})
+    other = past("FINISHED", task="denoise", model="unet", **{"model.width": "24", "seed": "0"})
+    assert plan.difference(wanted, [far, near, other]) == "model.width: 16 -> 24"
+    assert plan.difference(wanted | {"model.width": 16}, [near]).startswith("the code, or a file")
+    assert plan.difference(wanted, [other]) == ""
+    assert plan.difference(wanted | {"a": 1, "b": 1, "c": 1}, [far]) == ""
+
+
+def test_metrics_of_a_run_whose_folder_is_gone_come_from_the_store():
+    run = past("FINISHED")._replace(metrics={"test/ndcg_at_10": 0.5, "time/fit_s": 3.0, "learning_rate": 1.0})
+    assert plan.outcome(run) == {"test/ndcg@10": 0.5, "time/fit_s": 3.0}
+
+
+# ---- the real command
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """(folder, first result) of the sweep of four that other tests look at too."""
+    return commands.swept(tmp_path_factory)
+
+
+def test_a_sweep_that_is_issued_again_runs_nothing_and_shows_the_same(swept):
+    cwd, first = swept
+    before = {run.info.run_id for run in commands.runs(commands.client(cwd))}
+    result = commands.end(commands.start(*GRID, cwd=cwd, program=LIGHT))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].strip() == "HEAVY"
+    assert result.stdout.count("done before: run ") == 4
+    tables = [r.stdout[r.stdout.index("metrics by job") :].split("report")[0] for r in (first, result)]
+    assert tables[0] == tables[1]
+    (parent,) = (run for run in commands.runs(commands.client(cwd)) if run.info.run_id not in before)
+    assert (parent.info.status, parent.data.metrics["sweep/jobs"]) == ("FINISHED", 4)
+    old, new = (pd.read_csv(file) for file in sorted(cwd.glob("outputs/sweeps/*/*/sweep.csv"))[:2])
+    pd.testing.assert_frame_equal(old, new)
+
+
+def test_a_plan_says_what_is_new_and_runs_nothing(swept):
+    cwd, _ = swept
+    before = len(commands.runs(commands.client(cwd)))
+    words = (*WORDS, "model.bottleneck=16,32", "sweep.plan=true")
+    result = commands.end(commands.start(*words, cwd=cwd, program=LIGHT, COLUMNS="150"))
+    lines = result.stdout.splitlines()
+    assert lines[-1].strip() == "HEAVY"
+    assert [sum(f" {state} " in line for line in lines if "│" in line) for state in ("done", "new")] == [2, 2]
+    assert sum("model.bottleneck: 16 -> 32" in line or "64 -> 32" in line for line in lines) == 2
+    assert "2 done, 2 new" in result.stdout
+    assert len(commands.runs(commands.client(cwd))) == before
+
+
+def test_a_job_that_failed_is_told_and_not_run_again_unless_asked(tmp_path):
+    words = ("-m", "model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3", "dataset=digits")
+    words = (*words, "debug=fast", "tracking.log_model=false")
+    first = commands.run(*words, cwd=tmp_path)
+    second = commands.run(*words, cwd=tmp_path)
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert "failed before: run" in second.stdout
+    assert "1 of 2 jobs failed" in commands.complaint(second)
+    states = [run.info.status for run in commands.runs(commands.client(tmp_path))]
+    assert sorted(states) == sorted(["FINISHED", "FAILED", "FINISHED", "FINISHED"])
+    planned = commands.done(*words, "sweep.retry=failed", "sweep.plan=true", cwd=tmp_path, COLUMNS="150")
+    assert "1 again, 1 done" in planned.stdout or "1 done, 1 again" in planned.stdout
+    metrics = json.loads(next(tmp_path.glob("outputs/sweeps/*/*/1-*/metrics.json")).read_text())
+    assert OmegaConf.load(next(tmp_path.glob("outputs/sweeps/*/*/1-*/config.yaml"))).sweep.retry is None
+    assert f"{metrics['test/psnr']:.4g}" in second.stdout
