@@ -88,22 +88,28 @@ def gradient(function, x):
 
 
 @tf.function(jit_compile=True)
-def _opened(z, C):
-    """sigma of i, f, o side by side, C~, tanh of the new C, the new C and the new h, of arguments z (b, 4n) and C."""
-    gates, candidate = tf.sigmoid(z[:, : 3 * C.shape[1]]), tf.tanh(z[:, 3 * C.shape[1] :])
+def _opened(x, recurrent, C):
+    """sigma of i, f, o side by side, C~, tanh of the new C, the new C, the new h, and h as x is.
+
+    The arguments z (b, 4n) are x, of the input, and recurrent, of the last h; C is (b, n).
+    """
+    z, n = tf.cast(x, tf.float32) + tf.cast(recurrent, tf.float32), C.shape[1]
+    gates, candidate = tf.sigmoid(z[:, : 3 * n]), tf.tanh(z[:, 3 * n :])
     i, f, o = tf.split(gates, 3, axis=-1)
     C = f * C + i * candidate
     shown = tf.tanh(C)
-    return gates, candidate, shown, C, o * shown
+    h = o * shown
+    return gates, candidate, shown, C, h, tf.cast(h, x.dtype)
 
 
 @tf.function(jit_compile=True)
-def _closed(gates, candidate, shown, C, dh, dC):
-    """The gradients of z and of the old C, of those of the new h and C."""
+def _closed(gates, candidate, shown, C, own, later, dC):
+    """The gradients of z, as `later` is, and of the old C, of those of h, its own and that of later steps, and of C."""
     i, f, o = tf.split(gates, 3, axis=-1)
+    dh = own + tf.cast(later, tf.float32)
     dC += dh * o * (1 - shown * shown)
     inner = tf.concat([dC * candidate, dC * C, dh * shown], axis=-1) * gates * (1 - gates)
-    return tf.concat([inner, dC * i * (1 - candidate * candidate)], axis=-1), dC * f
+    return tf.cast(tf.concat([inner, dC * i * (1 - candidate * candidate)], axis=-1), later.dtype), dC * f
 
 
 def lstm(xz, R, h, C):
@@ -121,25 +127,26 @@ def lstm(xz, R, h, C):
 
     @tf.custom_gradient
     def core(xz, R, h, C):
-        before, kept = [tf.cast(h, R.dtype)], []
+        before, kept, hs = [tf.cast(h, R.dtype)], [], []
         for x in tf.unstack(xz, axis=0):
-            z = tf.cast(x, tf.float32) + tf.cast(tf.matmul(before[-1], R), tf.float32)
-            gates, candidate, shown, new, h = _opened(z, C)
+            gates, candidate, shown, new, h, low = _opened(x, tf.matmul(before[-1], R), C)
             kept.append((gates, candidate, shown, C))
-            before.append(tf.cast(h, R.dtype))
+            before.append(low)
+            hs.append(h)
             C = new
 
         def gradient(dhs, dh, dC):
-            dzs = []
+            dzs, dh = [], tf.cast(dh, R.dtype)
             for own, values in zip(reversed(tf.unstack(dhs, axis=0)), reversed(kept), strict=True):
-                dz, dC = _closed(*values, own + dh, dC)
-                dzs.append(tf.cast(dz, R.dtype))
-                dh = tf.cast(tf.matmul(dzs[-1], R, transpose_b=True), tf.float32)
+                dz, dC = _closed(*values, own, dh, dC)
+                dzs.append(dz)
+                dh = tf.matmul(dz, R, transpose_b=True)
             dz = tf.stack(dzs[::-1])
-            hs = tf.reshape(tf.stack(before[:-1]), (-1, R.shape[0]))
-            return dz, tf.matmul(hs, tf.reshape(dz, (-1, R.shape[1])), transpose_a=True), dh, dC
+            seen = tf.reshape(tf.stack(before[:-1]), (-1, R.shape[0]))
+            dR = tf.matmul(seen, tf.reshape(dz, (-1, R.shape[1])), transpose_a=True)
+            return dz, dR, tf.cast(dh, tf.float32), dC
 
-        return (tf.cast(tf.stack(before[1:]), tf.float32), h, C), gradient
+        return (tf.stack(hs), h, C), gradient
 
     h, C = tf.identity(h), tf.identity(C)  # as they are now: variables may have changed when the gradient is taken
     hs, h, C = core(tf.transpose(ordered(xz), (1, 0, 2)), ordered(R), h, C)

@@ -106,19 +106,20 @@ def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
 
 
 def train(argv: list[str]) -> int:
-    """`aelab key=value ...`: check every job of the command before the first is run, then hand over to Hydra."""
+    """`aelab key=value ...`: check every job of the command before the first is run; Hydra goes through sweeps."""
     overrides, extra, multirun = split_flags(argv)
     dirs = compose.folders(extra)
     with compose.session():
         jobs = compose.jobs(overrides, dirs) if multirun else [overrides]
         configs = [compose.compose(job, dirs) for job in jobs]
+        folder = compose.run_folder()
     commands.trust(configs[0].allow)
     writable(Path(configs[0].output_dir))
     from aelab import tracking
 
     client, _ = tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # one that is not there shows at once
     if not multirun:
-        return hydra([*compose.search_path(dirs), *overrides], Job(dirs))
+        return start(configs[0], folder, [o for o in overrides if not o.lstrip("+~").startswith("hydra")])
     from aelab import plan
 
     settings, runs = configs[0].sweep, plan.known(client, configs[0].tracking.experiment)
@@ -226,15 +227,20 @@ def sweep(configs: list, steps: list, argv: list[str], dirs: list[Path]) -> int:
     return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, steps), hydra(["-m", *argv], job))[0])
 
 
+def start(cfg, folder: Path, overrides: list[str]) -> int:
+    """One run by itself."""
+    job = Job([])
+    job.done = 1
+    attempt(cfg, folder, overrides, None, job)
+    return job.code
+
+
 def _rerun(argv: list[str]) -> int:
     own, rest, _, cfg = commands.stored(argv)
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     name = f"{stamp}-{cfg.choices.task}-{cfg.choices.model}-{compose.signature(cfg)}"
     folder = (Path(cfg.output_dir) / "runs" / name).resolve()
-    job = Job([])
-    job.done = 1
-    attempt(cfg, folder, [f"# rerun of {own['run']}", *rest], None, job)
-    return job.code
+    return start(cfg, folder, [f"# rerun of {own['run']}", *rest])
 
 
 def _ui(argv: list[str]) -> int:

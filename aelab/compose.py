@@ -116,6 +116,11 @@ def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
     return cfg
 
 
+def run_folder() -> Path:
+    """Where the run that was composed last is to be kept, by `hydra.run.dir`."""
+    return Path(HydraConfig.get().run.dir).absolute()
+
+
 def chosen(choices: DictConfig, dirs: list[Path]) -> dict[str, str]:
     """The name chosen in each of our groups that has one: {"model": "unet_mini", ...}."""
     return {group: choices[group] for group in groups(dirs) if isinstance(choices.get(group), str)}

@@ -23,6 +23,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import logging
 
 import mlflow
+import numpy as np
 import psutil
 import requests
 from filelock import FileLock
@@ -196,13 +197,14 @@ class Log:
 
     def model(self, model, example) -> None:
         """A Keras model with its signature and an input example; an ensemble has a signature of its input alone."""
+        import keras
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
         def spec(array, name=None):
-            return TensorSpec(array.dtype, (-1, *array.shape[1:]), name)
+            return TensorSpec(np.dtype(array.dtype), (-1, *(-1 if n is None else n for n in array.shape[1:])), name)
 
-        made = model.predict(example, verbose=0)
+        made = model(keras.KerasTensor((None, *example.shape[1:]), example.dtype.name))  # nothing is computed
         if isinstance(made, list):
             outputs = None
         else:
