@@ -1,5 +1,6 @@
 """From predictions to metrics: one value per example, beside the value that doing nothing would have had."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,8 +11,8 @@ from keras import ops
 from aelab.config import AelabError
 from aelab.fit import partials, stream
 
-CHUNK = 1000
-"""Examples measured at once, which bounds the memory that a metric takes."""
+CELLS = 1 << 21
+"""Numbers measured at once, which bounds the memory that a metric takes: 8 MB for each array."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Result:
 
 def measure(functions: Mapping[str, Callable], targets: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
     """Each metric of each example, name -> (n,)."""
-    parts = range(0, len(targets), CHUNK)
+    step = max(1, CELLS // math.prod(targets.shape[1:]))
+    parts = range(0, len(targets), step)
     return {
-        name: np.concatenate([ops.convert_to_numpy(f(targets[i : i + CHUNK], outputs[i : i + CHUNK])) for i in parts])
+        name: np.concatenate([ops.convert_to_numpy(f(targets[i : i + step], outputs[i : i + step])) for i in parts])
         for name, f in functions.items()
     }
 

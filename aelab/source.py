@@ -11,6 +11,9 @@ IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?import\s+(\([^)]*\)|[^\n#]+)
 APART = ("figures", "charts", "console", "report", "tracking")
 """Modules of ours that show or record results and do not change them."""
 
+INSTALLED = "keras."
+"""What a config may name beside packages of ours and the user's: it has a version number, which is a tag."""
+
 
 @functools.cache
 def _own(file: Path, package: str) -> frozenset[str]:
@@ -26,13 +29,14 @@ def _own(file: Path, package: str) -> frozenset[str]:
 @functools.cache
 def files(target: str) -> frozenset[Path]:
     """The file of a dotted path, and all those of the same package that it imports, directly or through others."""
-    found, open_ = set(), [target]
+    found, seen, open_ = set(), set(), [target]
     while open_:
-        parts = open_.pop().split(".")
-        module = check.file_of(parts)
-        if module and module[0] not in found and not (parts[0] == "aelab" and module[0].stem in APART):
+        name = open_.pop()
+        seen.add(name)
+        module = check.file_of(name.split("."))
+        if module and module[0] not in found and not (name.startswith("aelab.") and module[0].stem in APART):
             found.add(module[0])
-            open_ += _own(module[0], parts[0])
+            open_ += _own(module[0], name.split(".")[0]) - seen
     return frozenset(found)
 
 
@@ -54,4 +58,5 @@ def _version(used: frozenset[str]) -> str:
 
 def version(config: dict) -> str:
     """8 hex digits over the sources that a run of this config goes through; other packages have version numbers."""
-    return _version(frozenset(targets(config) | {"aelab.fit.fit", "aelab.evaluate.evaluate"}))
+    used = {target for target in targets(config) if not target.startswith(INSTALLED)}
+    return _version(frozenset(used | {"aelab.fit.fit", "aelab.evaluate.evaluate"}))

@@ -97,7 +97,7 @@ def test_chunks_give_what_one_piece_gives(monkeypatch, chunk):
     targets, outputs = pictures(7, 12, 12, 1), pictures(7, 12, 12, 1, seed=1)
     functions = {name: component("metric", name) for name in IMAGE_METRICS}
     whole = measure(functions, targets, outputs)
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(module, "CELLS", chunk * 144)
     cut = measure(functions, targets, outputs)
     assert cut.keys() == whole.keys() == set(IMAGE_METRICS)
     for name, values in whole.items():
