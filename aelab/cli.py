@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -108,28 +107,27 @@ def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
 
 
 def train(argv: list[str]) -> int:
-    """`aelab key=value ...`: check every job of the command before the first is run; Hydra goes through sweeps."""
+    """`aelab key=value ...`: check every job of the command before the first is run."""
     overrides, extra, multirun = split_flags(argv)
     dirs = compose.folders(extra)
     with compose.session():
-        jobs = compose.jobs(overrides, dirs) if multirun else [overrides]
-        configs = [compose.compose(job, dirs) for job in jobs]
-        folder = compose.run_folder()
-    commands.trust(configs[0].allow)
-    writable(Path(configs[0].output_dir))
+        jobs = compose.every(overrides, dirs, multirun)
+    cfg = jobs[0].cfg
+    commands.trust(cfg.allow)
+    writable(Path(cfg.output_dir))
     from aelab import tracking
 
-    client, _ = tracking.connect(configs[0].tracking.uri, configs[0].output_dir)  # one that is not there shows at once
+    client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)  # a store that is not there shows at once
     if not multirun:
-        return start(configs[0], folder, [o for o in overrides if not o.lstrip("+~").startswith("hydra")])
+        return attempt(jobs[0])[1]
     from aelab import plan
 
-    settings, runs = configs[0].sweep, plan.known(client, configs[0].tracking.experiment)
-    steps = plan.steps(configs, runs, force=settings.force, retry=settings.retry)
-    if settings.plan:
-        console.out.print(plan.table(jobs, configs, steps, runs))
+    runs = plan.known(client, cfg.tracking.experiment)
+    steps = plan.steps(jobs, runs, force=cfg.sweep.force, retry=cfg.sweep.retry)
+    if cfg.sweep.plan:
+        console.out.print(plan.table(jobs, steps, runs))
         return 0
-    return sweep(configs, steps, [*compose.search_path(dirs), *compose.written_out(overrides, dirs)], dirs)
+    return sweep(jobs, steps)
 
 
 def writable(folder: Path) -> None:
@@ -145,61 +143,34 @@ def writable(folder: Path) -> None:
         ) from error
 
 
-def hydra(argv: list[str], task: Callable | None = None) -> int:
-    """Call Hydra's own entry point with our config folder."""
+def hydra(argv: list[str]) -> int:
+    """Call Hydra's own entry point with our config folder, for what it shows."""
     import hydra
 
-    task = task or (lambda cfg: None)
     sys.argv = ["aelab", *argv]
-    hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")(task)()
-    return getattr(task, "code", 0)
+    hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")(lambda cfg: None)()
+    return 0
 
 
-class Job:
-    """One job of a command, as Hydra calls it; remembers what failed, so that one failure stays one."""
+def attempt(job: compose.Job, parent: str | None = None, started: float | None = None) -> tuple[dict | str, int]:
+    """(metrics, 0), or of a run that failed (why, exit code): told in one line, with its traceback in run.log.
 
-    def __init__(self, dirs: list[Path], parent: str | None = None, steps: list | None = None):
-        self.dirs, self.parent, self.steps, self.done, self.code = dirs, parent, steps, 0, 0
-        self.results: list[tuple[list[str], dict | str]] = []
-        self.__name__ = "aelab"
-
-    def __call__(self, cfg):
-        """Run one composed config in the folder that Hydra made for it."""
-        from hydra.core.hydra_config import HydraConfig
-
-        own = HydraConfig.get()
-        cfg = compose.settle(cfg, compose.chosen(own.runtime.choices, self.dirs))
-        overrides, folder = list(own.overrides.task), Path(own.runtime.output_dir)
-        self.folder = folder
-        self.done += 1
-        if self.steps:
-            console.out.rule(f"job {self.done}/{len(self.steps)}: {' '.join(overrides)}")
-            step = self.steps[self.done - 1]
-            if step.past:
-                from aelab.plan import outcome
-
-                console.out.print(f"{step.state} before: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
-                self.results.append((overrides, step.why if step.state == "failed" else outcome(step.past)))
-                return
-        self.results.append((overrides, attempt(cfg, folder, overrides, self.parent, self)))
-
-
-def attempt(cfg, folder: Path, overrides: list[str], parent: str | None, job) -> dict | str:
-    """Run, and turn an error into one line, an exit code and a traceback in run.log."""
-    started = time.time() if job.done > 1 else psutil.Process().create_time()
+    `started` is when the user began to wait for it; None is when the process began.
+    """
+    log = job.folder / "run.log"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with console.native_noise_to(folder / "run.log"):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with console.native_noise_to(log):
             with console.out.status("starting TensorFlow"), console.leaving_at_once():
                 from aelab.run import run
-            with profiled(folder if cfg.profile else None):
-                return run(cfg, folder, overrides, started, parent)
+            with profiled(job.folder if job.cfg.profile else None):
+                return run(job.cfg, job.folder, job.overrides, started or psutil.Process().create_time(), parent), 0
     except USER_ERRORS as error:
-        message, job.code = str(error), getattr(error, "code", 1)
+        message, code = str(error), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
-        message, job.code = f"{type(error).__name__}: {error}", 1
-    console.complain(f"{message} (details: {folder / 'run.log'})" if (folder / "run.log").exists() else message)
-    return message
+        message, code = f"{type(error).__name__}: {error}", 1
+    console.complain(f"{message} (details: {log})" if log.exists() else message)
+    return message, code
 
 
 @contextlib.contextmanager
@@ -219,22 +190,25 @@ def profiled(folder: Path | None):
     console.out.print(f"profile     {folder / 'profile.txt'}", soft_wrap=True)
 
 
-def sweep(configs: list, steps: list, argv: list[str], dirs: list[Path]) -> int:
+def sweep(jobs: list[compose.Job], steps: list) -> int:
     """All jobs under one parent run, those that are done already from the store; says at the end what each gave."""
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
         if not all(step.past for step in steps):
             from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
         from aelab import sweep as engine
+    return engine.sweep(jobs, lambda parent: [one(n, job, parent, steps) for n, job in enumerate(jobs)])
 
-    return engine.sweep(configs, lambda parent: (job := Job(dirs, parent, steps), hydra(["-m", *argv], job))[0])
 
+def one(number: int, job: compose.Job, parent: str, steps: list) -> dict | str:
+    """One job of a sweep: its metrics, or why it failed."""
+    step = steps[number]
+    console.out.rule(f"job {number + 1}/{len(steps)}: {' '.join(job.overrides)}")
+    if step.past:
+        from aelab.plan import outcome
 
-def start(cfg, folder: Path, overrides: list[str]) -> int:
-    """One run by itself."""
-    job = Job([])
-    job.done = 1
-    attempt(cfg, folder, overrides, None, job)
-    return job.code
+        console.out.print(f"{step.state} before: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
+        return step.why if step.state == "failed" else outcome(step.past)
+    return attempt(job, parent, time.time() if number else None)[0]
 
 
 def _rerun(argv: list[str]) -> int:
@@ -242,7 +216,7 @@ def _rerun(argv: list[str]) -> int:
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     name = f"{stamp}-{cfg.choices.task}-{cfg.choices.model}-{compose.signature(cfg)}"
     folder = (Path(cfg.output_dir) / "runs" / name).resolve()
-    return start(cfg, folder, [f"# rerun of {own['run']}", *rest])
+    return attempt(compose.Job([f"# rerun of {own['run']}", *rest], cfg, folder))[1]
 
 
 def _ui(argv: list[str]) -> int:

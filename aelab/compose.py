@@ -1,9 +1,11 @@
 """From the command line to checked configs, by Hydra, in a fraction of a second: nothing heavy is imported."""
 
+import copy
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -11,10 +13,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Glob, OverrideType, Sweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
@@ -102,10 +104,60 @@ def _key(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
 
 
-def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
-    """One resolved and checked config. Must be called within `session`."""
+class Job(NamedTuple):
+    """A run to be: what was typed for it, its config, and where it is to be kept."""
+
+    overrides: list[str]
+    cfg: DictConfig
+    folder: Path
+
+
+def every(overrides: list[str], dirs: list[Path], multirun: bool) -> list[Job]:
+    """The jobs of a command, composed and checked; without `multirun` it is one. Must be called within `session`."""
+    own = [o for o in overrides if _key(o).startswith("hydra")]
+    listed = jobs(overrides, dirs) if multirun else [[o for o in overrides if o not in own]]
+    found, bases = [], {}
+    for number, words in enumerate(listed):
+        cfg = compose([*own, *words], dirs, number, bases)
+        hydra = HydraConfig.get()
+        if not found:  # the names have the time in them
+            home = Path(hydra.sweep.dir if multirun else hydra.run.dir).absolute()
+        found.append(Job(words, cfg, home / hydra.sweep.subdir if multirun else home))
+    return found
+
+
+def based(overrides: list[str], dirs: list[Path], bases: dict) -> DictConfig:
+    """What Hydra composes; from `bases`, by then filled, where only single values differ from an earlier one.
+
+    That takes 20 ms instead of 150: jobs of a sweep seldom differ in more.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    plain = [
+        o
+        for o in parsed
+        if o.type == OverrideType.CHANGE and "." in o.key_or_group and not isinstance(o.value(), dict | Sweep)
+    ]
+    key = (*(o.input_line for o in parsed if o not in plain), *(o.key_or_group for o in plain))
+    if key not in bases:
+        bases[key] = hydra_compose("config", search_path(dirs) + overrides, return_hydra_config=True)
+    cfg = copy.deepcopy(bases[key])
+    for o in plain:
+        OmegaConf.update(cfg, o.key_or_group, o.value(), merge=True)
+    return cfg
+
+
+def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict | None = None) -> DictConfig:
+    """One resolved and checked config, the `number`-th of a sweep. Must be called within `session`.
+
+    `bases` is a dict that the jobs of a sweep share: see `based`.
+    """
     try:
-        cfg = hydra_compose("config", search_path(dirs) + overrides, return_hydra_config=True)
+        cfg = based(overrides, dirs, {} if bases is None else bases)
+        for part in ("launcher", "sweeper"):
+            if not cfg.hydra[part]._target_.rpartition(".")[2].startswith("Basic"):
+                raise ConfigError(f"hydra/{part}: Hydra's others are not used here; leave it out")
+        with read_write(cfg):
+            cfg.hydra.job.num = number
         HydraConfig.instance().set_config(cfg)
         text = OmegaConf.to_yaml(cfg)  # once: it takes 30 ms
         helpers = [str(k) for k in cfg if f"${{{k}}}" in text]
@@ -114,11 +166,6 @@ def compose(overrides: list[str], dirs: list[Path]) -> DictConfig:
         raise _explain(error, overrides, dirs) from error
     verify(cfg, dirs, helpers)
     return cfg
-
-
-def run_folder() -> Path:
-    """Where the run that was composed last is to be kept, by `hydra.run.dir`."""
-    return Path(HydraConfig.get().run.dir).absolute()
 
 
 def chosen(choices: DictConfig, dirs: list[Path]) -> dict[str, str]:
@@ -215,7 +262,7 @@ def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
     try:
         hydra_compose("config", search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
         parsed = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
-        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra.")]
+        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra")]
         return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
     except HydraException as error:
         raise _explain(error, overrides, dirs) from error
@@ -235,27 +282,8 @@ def signature(cfg: DictConfig) -> str:
     plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k not in ELSEWHERE}
     # In their order, which matters; and each with its own level, however that was given.
     plain["corruption"] = [step for step in plain["corruption"].items() if step[0] != "level"]
-    facts = [plain, source.version(plain), stamps({k: plain.get(k) for k in ("dataset", "model")})]
-    return hashlib.sha256(json.dumps(floats(facts), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def floats(node):
-    """A config with each whole number as the same number with a point."""
-    if isinstance(node, dict):
-        return {key: floats(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [floats(value) for value in node]
-    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
-
-
-def stamps(node) -> list:
-    """(size, time of change in ns) of every file or folder whose path, with a slash or an ending, a config has."""
-    if isinstance(node, dict | list):
-        return [stamp for value in (node.values() if isinstance(node, dict) else node) for stamp in stamps(value)]
-    if not (isinstance(node, str) and ("/" in node or "." in node) and Path(node).exists()):
-        return []
-    known = Path(node).stat()
-    return [[known.st_size, known.st_mtime_ns]]
+    facts = [plain, source.version(plain), source.stamps({k: plain.get(k) for k in ("dataset", "model")})]
+    return hashlib.sha256(json.dumps(source.floats(facts), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def flat(cfg: DictConfig) -> dict[str, object]:

@@ -71,6 +71,26 @@ def leave(code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
+def unbroken():
+    """Puts ^C and SIGTERM off until the block is done.
+
+    For writes to a database: one that is broken off in the middle leaves it locked, and so the next ones fail.
+    """
+    came = []
+    held = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    held = {n: handler for n, handler in held.items() if callable(handler)}  # neither the system's own nor none
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            held[number](number, frame)
+
+
+@contextlib.contextmanager
 def leaving_at_once():
     """^C and SIGTERM end the process on the spot, while nothing is open yet.
 

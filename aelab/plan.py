@@ -68,10 +68,10 @@ def outcome(past: Past) -> dict[str, float]:
     return {name.replace("_at_", "@"): value for name, value in past.metrics.items() if "/" in name}
 
 
-def steps(configs: list, runs: dict[str, list[Past]], *, force: bool, retry: str | None) -> list[Step]:
+def steps(jobs: list, runs: dict[str, list[Past]], *, force: bool, retry: str | None) -> list[Step]:
     """What is to be done with each job of a sweep."""
     finished = [past for group in runs.values() for past in group if past.status == "FINISHED"]
-    return [step(cfg, runs.get(compose.signature(cfg), []), finished, force, retry) for cfg in configs]
+    return [step(job.cfg, runs.get(compose.signature(job.cfg), []), finished, force, retry) for job in jobs]
 
 
 def step(cfg, own: list[Past], finished: list[Past], force: bool, retry: str | None) -> Step:
@@ -116,15 +116,15 @@ def seconds(cfg, runs: dict[str, list[Past]]) -> float | None:
     return sum(times) / len(times) if times else None
 
 
-def table(jobs: list[list[str]], configs: list, plan: list[Step], runs: dict[str, list[Past]]) -> Table:
+def table(jobs: list, plan: list[Step], runs: dict[str, list[Past]]) -> Table:
     """A row for each job: its values, what is to be done and why, and how long such runs took."""
-    settings = pd.DataFrame([dict(o.partition("=")[::2] for o in job) for job in jobs])
+    settings = pd.DataFrame([dict(o.partition("=")[::2] for o in job.overrides) for job in jobs])
     swept = [key for key in settings if settings[key].nunique(dropna=False) > 1]
     grid, total, unknown = Table(title=f"plan of {len(jobs)} jobs"), 0.0, 0
     for name in ("job", *swept, "state", "why", "about"):
         grid.add_column(name, overflow="fold")
-    for number, (step_, cfg) in enumerate(zip(plan, configs, strict=True), 1):
-        needed = seconds(cfg, runs) if step_.state in ("new", "again") else 0.0
+    for number, (step_, job) in enumerate(zip(plan, jobs, strict=True), 1):
+        needed = seconds(job.cfg, runs) if step_.state in ("new", "again") else 0.0
         total, unknown = total + (needed or 0), unknown + (needed is None)
         about = "" if step_.past else f"{needed:.0f} s" if needed is not None else "?"
         values = (charts.short(settings[key][number - 1]) for key in swept)

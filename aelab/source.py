@@ -1,4 +1,4 @@
-"""The version of the code that a config uses: nothing is imported, files are read."""
+"""What a config stands for beyond its text: the version of the code and the files it names. Nothing is imported."""
 
 import functools
 import hashlib
@@ -60,3 +60,22 @@ def version(config: dict) -> str:
     """8 hex digits over the sources that a run of this config goes through; other packages have version numbers."""
     used = {target for target in targets(config) if not target.startswith(INSTALLED)}
     return _version(frozenset(used | {"aelab.fit.fit", "aelab.evaluate.evaluate"}))
+
+
+def floats(node):
+    """A config with each whole number as the same number with a point."""
+    if isinstance(node, dict):
+        return {key: floats(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [floats(value) for value in node]
+    return float(node) if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+def stamps(node) -> list:
+    """(size, time of change in ns) of every file or folder whose path, with a slash or an ending, a config has."""
+    if isinstance(node, dict | list):
+        return [stamp for value in (node.values() if isinstance(node, dict) else node) for stamp in stamps(value)]
+    if not (isinstance(node, str) and ("/" in node or "." in node) and Path(node).exists()):
+        return []
+    known = Path(node).stat()
+    return [[known.st_size, known.st_mtime_ns]]

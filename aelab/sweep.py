@@ -16,27 +16,26 @@ FIGURES = 6
 """The first of the metrics are drawn."""
 
 
-def sweep(configs: list, launch: Callable) -> int:
-    """Run all jobs through `launch(parent_run_id)`, which returns the finished `Job`; returns the exit code."""
-    cfg = configs[0]
-    name = f"sweep-{cfg.choices.task} ({len(configs)} jobs)"
-    console.out.print(f"sweep of {len(configs)} jobs")
+def sweep(jobs: list, launch: Callable) -> int:
+    """Run all jobs through `launch(parent_run_id)`: for each its metrics, or why it failed; returns the exit code."""
+    cfg, folder = jobs[0].cfg, jobs[0].folder.parent
+    name = f"sweep-{cfg.choices.task} ({len(jobs)} jobs)"
+    console.out.print(f"sweep of {len(jobs)} jobs")
     with tracking.start(cfg, Path(cfg.output_dir).resolve(), name) as log:
-        job = launch(log.run_id)
-        found = frame(job.results)
+        results = [(job.overrides, outcome) for job, outcome in zip(jobs, launch(log.run_id), strict=True)]
+        found = frame(results)
         failed = int(found["state"].eq("failed").sum())
         log.batch(
             metrics={"sweep/jobs": len(found), "sweep/failed": failed},
-            tags={"aelab.jobs": json.dumps([overrides for overrides, _ in job.results])[:5000]},
+            tags={"aelab.jobs": json.dumps([job.overrides for job in jobs])[:5000]},
         )
         if failed < len(found):
-            drawn = write(found, job.folder.parent, name, cfg)
-            log.files(job.folder.parent, drawn)
+            log.files(folder, write(found, folder, name, cfg))
     console.out.print(table(found))
     if told := others(found):
         console.complain(told)
     if failed < len(found):
-        console.out.print(f"report      {job.folder.parent / 'report.html'}", soft_wrap=True)
+        console.out.print(f"report      {folder / 'report.html'}", soft_wrap=True)
     if failed:
         console.complain(failures(found))
     return 1 if failed else 0
@@ -78,6 +77,7 @@ def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
 def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     """sweep.csv and report.html with a figure for each of the first metrics; returns the names of the files."""
     swept, metrics = parts(found)
+    folder.mkdir(parents=True, exist_ok=True)  # it is not there where all jobs were done before
     found.to_csv(folder / "sweep.csv", index=False)
     done = found[found["state"] == "finished"]
     labels = done[swept].agg(", ".join, axis=1) if swept else done.index

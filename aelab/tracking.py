@@ -151,8 +151,10 @@ class Log:
     def _send(self, call, *args, **keywords):
         if self.lost:
             return
+        server = self.client.tracking_uri.startswith("http")  # which may take its time, and is not ours to lock
         try:
-            call(self.run_id, *args, **keywords)
+            with contextlib.nullcontext() if server else console.unbroken():
+                call(self.run_id, *args, **keywords)
         except LOST as error:
             self.lost = _short(error)
             console.complain(f"lost the tracking store ({self.lost}); the run goes on, everything is in its folder")

@@ -256,9 +256,9 @@ def broken(runs, home):
     ("case", "code", "texts"),
     [
         ("no such word", 1, ["prompt: the model's vocabulary of 200 lacks 'xyzzyq'"]),
-        ("nearly a word", 1, ["lacks 'statment'; did you mean ", "statement"]),
+        ("nearly a word", 1, ["lacks 'statment'; instead of 'statment', did you mean ", "statement"]),
         ("no such character", 1, ["prompt: the model's vocabulary of ", " lacks '☃'"]),
-        ("nothing to read", 1, ["prompt: "]),
+        ("nothing to read", 1, ["prompt=' ': has no word; give some text"]),
         ("truncated", 1, ["cut/weights.npz: expected an .npz of aelab.lstm: its end is missing"]),
         ("nan", 1, ["nan/weights.npz: dense.kernel (8, ", "): 1 values are NaN or infinite"]),
         ("another task", 2, ["aelab generate is for runs on texts, this one is of task=denoise"]),

@@ -41,8 +41,8 @@ def test_numbers_that_are_the_same_sign_the_same(one, other):
 
 
 def test_true_is_no_number():
-    assert compose.floats([True, 1, {"a": 2}, "1"]) == [True, 1.0, {"a": 2.0}, "1"]
-    assert compose.floats([True])[0] is True
+    assert source.floats([True, 1, {"a": 2}, "1"]) == [True, 1.0, {"a": 2.0}, "1"]
+    assert source.floats([True])[0] is True
 
 
 def test_a_file_that_a_config_names_is_part_of_the_signature(tmp_path, monkeypatch):
@@ -128,8 +128,9 @@ def test_metrics_of_a_run_whose_folder_is_gone_come_from_the_store():
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """(folder, first result) of the sweep of four that other tests look at too."""
-    return commands.swept(tmp_path_factory)
+    """(folder, first result) of a sweep of four."""
+    cwd = tmp_path_factory.mktemp("again")
+    return cwd, commands.done(*GRID, "tracking.log_model=false", cwd=cwd)
 
 
 def test_a_sweep_that_is_issued_again_runs_nothing_and_shows_the_same(swept):
@@ -175,3 +176,21 @@ def test_a_job_that_failed_is_told_and_not_run_again_unless_asked(tmp_path):
     metrics = json.loads(next(tmp_path.glob("outputs/sweeps/*/*/1-*/metrics.json")).read_text())
     assert OmegaConf.load(next(tmp_path.glob("outputs/sweeps/*/*/1-*/config.yaml"))).sweep.retry is None
     assert f"{metrics['test/psnr']:.4g}" in second.stdout
+
+
+def test_jobs_that_differ_in_values_alone_are_composed_as_if_each_were_alone():
+    words = ("model=conv_ae,unet_mini", "corruption.level=0.2,null", "fit.epochs=1,2", "loss=[mse],[mse,ssim]")
+    words = (*words, "metric=[psnr]", "hydra.sweep.dir=there")
+    with compose.session():
+        jobs = compose.every(list(words), [compose.CONF], True)
+        alone = [compose.compose(job.overrides, [compose.CONF]) for job in jobs]
+    assert len(jobs) == 16
+    for number, (job, cfg) in enumerate(zip(jobs, alone, strict=True)):
+        assert job.cfg == cfg
+        assert job.folder.parent == Path("there").absolute()
+        assert job.folder.name == f"{number}-{cfg.choices.model}-{compose.signature(cfg)}"
+
+
+def test_another_launcher_is_refused():
+    with pytest.raises(compose.ConfigError, match="hydra/launcher: Hydra's others are not used here"):
+        config("hydra.launcher._target_=their.Launcher")

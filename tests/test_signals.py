@@ -9,6 +9,8 @@ import commands
 import pandas as pd
 import pytest
 
+from aelab import console
+
 LONG = ("dataset=digits", "debug=fast", "fit.epochs=2000", "fit.patience=null", "model.widths=[4]")
 MODEL = ("model=conv_ae", "model.bottleneck=8")
 SIGNALS = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL, "sweep": signal.SIGINT}
@@ -117,3 +119,25 @@ def test_sigterm_in_the_first_second(tmp_path):
     result = commands.end(process, 20)
     assert result.returncode in (143, -signal.SIGTERM)  # a shell says 143 of both
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_waits_for_the_end_of_a_write(sent, error):
+    def leave(number, frame):
+        raise SystemExit(number)
+
+    def write():
+        with console.unbroken():
+            signal.raise_signal(sent)
+            done.append("written")
+
+    before, done = signal.signal(signal.SIGTERM, leave), []
+    try:
+        with pytest.raises(error):
+            write()
+        assert done == ["written"]
+        assert signal.getsignal(signal.SIGTERM) is leave
+        with pytest.raises(error):
+            signal.raise_signal(sent)  # as before
+    finally:
+        signal.signal(signal.SIGTERM, before)
