@@ -121,23 +121,32 @@ def test_sigterm_in_the_first_second(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("sent", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_waits_for_the_end_of_a_write(sent, error):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_write(sent):
     def leave(number, frame):
-        raise SystemExit(number)
+        raise KeyboardInterrupt(number)
 
     def write():
         with console.unbroken():
             signal.raise_signal(sent)
             done.append("written")
 
-    before, done = signal.signal(signal.SIGTERM, leave), []
+    before, done = signal.signal(sent, leave), []  # tests in the background ignore ^C
     try:
-        with pytest.raises(error):
+        with pytest.raises(KeyboardInterrupt):
             write()
         assert done == ["written"]
-        assert signal.getsignal(signal.SIGTERM) is leave
-        with pytest.raises(error):
+        assert signal.getsignal(sent) is leave
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(sent)  # as before
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(sent, before)
+
+
+def test_a_signal_that_is_ignored_stays_so_during_a_write():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with console.unbroken():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
