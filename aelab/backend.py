@@ -118,7 +118,7 @@ def lstm(xz, R, h, C):
     xz (b, t, 4n) is the inputs' part of the arguments, R (n, 4n) the recurrent kernel, columns in Keras's order i, f,
     C~, o; h and C are (b, n). Products with R are in the precision of xz and R, all else in float32. The gradient is
     written out too, so that R's is one product over all steps instead of t small ones: with that and in bfloat16 a
-    step of training took a quarter of the time that it takes Keras's loop (512 units, 64 steps, 2 cores).
+    step of training took less than a third of the time of Keras's loop (512 units, 64 steps, 2 cores).
     """
 
     def ordered(x):

@@ -141,7 +141,7 @@ def recurrent(
     ids = keras.Input((None,), dtype="int32")
     if tied:
         table = keras.layers.ReversibleEmbedding(v, embedding, dtype="float32")
-    else:  # ten times as wide as Keras's own: with those the first epoch learns next to nothing
+    else:  # much wider than Keras's own, with which it learns slower: see decision 11
         start = keras.initializers.RandomNormal(stddev=0.5)
         table = keras.layers.Embedding(v, embedding, embeddings_initializer=start, dtype="float32")
     products = keras.config.dtype_policy().compute_dtype
