@@ -3,19 +3,14 @@
 import numpy as np
 import pandas as pd
 
+from aelab import grid
+from aelab.console import short
 from aelab.figures import BLUE, INK, MUTED, ORANGE, PLAIN, bars, chart, number, tidy
 
-REPEATS = ("seed", "dataset.fold")
-"""Swept values that make a job the repeat of another."""
 COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", MUTED, INK)
 
 MANY = 5
 """So many numbers at which a metric was measured are drawn as a line."""
-
-
-def short(value: object) -> str:
-    """A swept value for a table or a figure: of a path its last part."""
-    return str(value).rstrip("/").rpartition("/")[2]
 
 
 def lines(table: pd.DataFrame, /, *, title: str, ylabel: str, scale: str = "linear", xscale: str = ""):
@@ -76,7 +71,7 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, /):
 
     Jobs that differ in nothing else but what is a repeat are averaged. The number is the first swept value that is one.
     """
-    names = [name for name in names if name not in REPEATS] or names
+    names = [name for name in names if name not in grid.REPEATS] or names
     means = table.groupby(names, sort=False)[metric].mean().reset_index()
     numeric = {name: pd.to_numeric(means[name], errors="coerce") for name in names}
     over = [name for name in names if numeric[name].notna().all() and means[name].nunique() > 2]

@@ -26,6 +26,7 @@ GROUP_KEYS = {
     "loss": {"weight": config.Level, "warmup": config.Whole | None},
     "metric": {"goal": Literal["min", "max"]},
     "dataset": {"fallback": str | None},
+    "search": {"trials": config.Count, "goal": str | None, "prune": config.Count | None},
 }
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
@@ -247,7 +248,7 @@ def _walk(path: str, node: Any, extra: dict[str, Any], allow: typing.Iterable[st
             _walk(f"{path}[{i}]", value, extra, allow)
 
 
-def _settings(path: str, node: Any, kind: type) -> None:
+def settings(path: str, node: Any, kind: type) -> None:
     """Compare a section of the config with its dataclass: the same names, values of their types."""
     fields = {f.name: f.type for f in dataclasses.fields(kind)}
     if not isinstance(node, dict):
@@ -287,7 +288,7 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
             raise ConfigError(unknown(name, name, [*fields, *groups]))
     for name, type_ in fields.items():
         if dataclasses.is_dataclass(type_):
-            _settings(name, cfg.get(name), type_)
+            settings(name, cfg.get(name), type_)
         else:
             _value(name, cfg.get(name), type_)
     allow = cfg["allow"]

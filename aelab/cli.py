@@ -3,42 +3,30 @@
 `aelab key=value ...` and `aelab -m ...` are Hydra's; the words below are our own.
 """
 
-import contextlib
 import gc
 import itertools
 import os
 import signal
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
+from omegaconf import OmegaConf
 
-from aelab import check, commands, compose, console
+from aelab import check, commands, compose, console, grid, past, work
 from aelab.config import AelabError, ConfigError
-
-USER_ERRORS = (AelabError, OSError)
-"""Errors whose message is for the user: ours, and the operating system's (disk full, no permission)."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception, so that a run can be closed on its way out."""
-
-
-def _on_sigterm(signum, frame):
-    raise Terminated("terminated (SIGTERM)")
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """The entry point `aelab`; ends with 0, 1 (a run failed), 2 (a wrong command), 130 (^C) or 143 (SIGTERM)."""
     argv = sys.argv[1:] if argv is None else argv
     gc.set_threshold(50_000, 20, 100)  # imports make objects that stay: looking through them took 1.5 s of a start
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGTERM, work.on_sigterm)
     try:
         code = dispatch(argv)
-    except Terminated as stop:
+    except work.Terminated as stop:
         console.complain(str(stop))
         code = 143
     except KeyboardInterrupt:
@@ -111,23 +99,24 @@ def train(argv: list[str]) -> int:
     overrides, extra, multirun = split_flags(argv)
     dirs = compose.folders(extra)
     with compose.session():
-        jobs = compose.every(overrides, dirs, multirun)
+        jobs, refused = grid.every(overrides, dirs, multirun)
     cfg = jobs[0].cfg
-    commands.trust(cfg.allow)
+    compose.trust(cfg.allow)
     writable(Path(cfg.output_dir))
     from aelab import tracking
 
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)  # a store that is not there shows at once
     if not multirun:
-        return attempt(jobs[0])[1]
-    from aelab import plan
+        return single(jobs[0])
+    return sweep(jobs, refused, client)
 
-    runs = plan.known(client, cfg.tracking.experiment)
-    steps = plan.steps(jobs, runs, force=cfg.sweep.force, retry=cfg.sweep.retry)
-    if cfg.sweep.plan:
-        console.out.print(plan.table(jobs, steps, runs))
-        return 0
-    return sweep(jobs, steps)
+
+def single(job: compose.Job) -> int:
+    """One run, for which the user has waited since the process began."""
+    outcome, log = work.perform(work.Work(0, job), psutil.Process().create_time()), job.folder / "run.log"
+    if outcome.metrics is None:
+        console.complain(f"{outcome.reason} (details: {log})" if log.exists() else outcome.reason)
+    return outcome.code
 
 
 def writable(folder: Path) -> None:
@@ -152,63 +141,24 @@ def hydra(argv: list[str]) -> int:
     return 0
 
 
-def attempt(job: compose.Job, parent: str | None = None, started: float | None = None) -> tuple[dict | str, int]:
-    """(metrics, 0), or of a run that failed (why, exit code): told in one line, with its traceback in run.log.
+def sweep(jobs: list[compose.Job], refused: list, client) -> int:
+    """Look up what was run before, then run the rest, or with `sweep.plan` only show what would be run."""
+    from aelab import plan, tracking
 
-    `started` is when the user began to wait for it; None is when the process began.
-    """
-    log = job.folder / "run.log"
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with console.native_noise_to(log):
-            with console.out.status("starting TensorFlow"), console.leaving_at_once():
-                from aelab.run import run
-            with profiled(job.folder if job.cfg.profile else None):
-                return run(job.cfg, job.folder, job.overrides, started or psutil.Process().create_time(), parent), 0
-    except USER_ERRORS as error:
-        message, code = str(error), getattr(error, "code", 1)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
-        message, code = f"{type(error).__name__}: {error}", 1
-    console.complain(f"{message} (details: {log})" if log.exists() else message)
-    return message, code
-
-
-@contextlib.contextmanager
-def profiled(folder: Path | None):
-    """Write profile.txt, the functions that took longest, where a folder is given."""
-    if folder is None:
-        yield
-        return
-    import cProfile
-    import pstats
-
-    profile = cProfile.Profile()
-    with profile:
-        yield
-    with (folder / "profile.txt").open("w") as file:
-        pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats(80)
-    console.out.print(f"profile     {folder / 'profile.txt'}", soft_wrap=True)
-
-
-def sweep(jobs: list[compose.Job], steps: list) -> int:
-    """All jobs under one parent run, those that are done already from the store; says at the end what each gave."""
+    cfg = jobs[0].cfg
+    tracking.close_dead(client, cfg.tracking.experiment)
+    runs = plan.known(client, cfg.tracking.experiment)
+    steps = plan.steps(jobs, runs, force=cfg.sweep.force, retry=cfg.sweep.retry)
+    if cfg.sweep.plan:
+        console.out.print(plan.table(jobs, refused, steps, runs))
+        return 0
+    for job in refused:
+        console.complain(f"not run: {grid.told(job.overrides)}: {job.why}")
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
-        if not all(step.past for step in steps):
+        if cfg.launcher._target_.endswith(".inline") and not all(step.settled for step in steps):
             from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
         from aelab import sweep as engine
-    return engine.sweep(jobs, lambda parent: [one(n, job, parent, steps) for n, job in enumerate(jobs)])
-
-
-def one(number: int, job: compose.Job, parent: str, steps: list) -> dict | str:
-    """One job of a sweep: its metrics, or why it failed."""
-    step = steps[number]
-    console.out.rule(f"job {number + 1}/{len(steps)}: {' '.join(job.overrides)}")
-    if step.past:
-        from aelab.plan import outcome
-
-        console.out.print(f"{step.state} before: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
-        return step.why if step.state == "failed" else outcome(step.past)
-    return attempt(job, parent, time.time() if number else None)[0]
+    return engine.sweep(jobs, steps, client)
 
 
 def _rerun(argv: list[str]) -> int:
@@ -216,7 +166,19 @@ def _rerun(argv: list[str]) -> int:
     stamp = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     name = f"{stamp}-{cfg.choices.task}-{cfg.choices.model}-{compose.signature(cfg)}"
     folder = (Path(cfg.output_dir) / "runs" / name).resolve()
-    return attempt(compose.Job([f"# rerun of {own['run']}", *rest], cfg, folder))[1]
+    return single(compose.Job([f"# rerun of {own['run']}", *rest], cfg, folder, compose.signature(cfg)))
+
+
+def _resume(argv: list[str]) -> int:
+    own, rest, folder, cfg = commands.stored(argv)
+    if rest:
+        raise ConfigError(f"{rest[0]}: a run is gone on with as it is; to change values, type aelab rerun")
+    job = compose.Job(list(OmegaConf.load(folder / "overrides.yaml")), cfg, folder, compose.signature(cfg))
+    if not past.unfinished(job):
+        done = (folder / "metrics.json").exists()
+        why = "it is finished" if done else "the code, or a file that its config names, has changed since; aelab rerun"
+        raise AelabError(f"run={own['run']}: cannot be gone on with: {why}")
+    return single(job)
 
 
 def _ui(argv: list[str]) -> int:
@@ -238,10 +200,19 @@ def _doctor(argv: list[str]) -> int:
         return doctor(cfg)
 
 
-USED = (commands.evaluate, commands.predict, commands.score, commands.recommend, commands.similar, commands.generate)
+USED = (
+    commands.compare,
+    commands.evaluate,
+    commands.predict,
+    commands.score,
+    commands.recommend,
+    commands.similar,
+    commands.generate,
+)
 COMMANDS = {
     **{f.__name__: f for f in USED},
     "rerun": _rerun,
+    "resume": _resume,
     "ui": _ui,
     "doctor": _doctor,
 }

@@ -2,17 +2,10 @@
 
 import importlib
 import os
-import sys
 from pathlib import Path
 
 from aelab import check, compose, console, past
 from aelab.config import ConfigError
-
-
-def trust(packages: list[str]) -> None:
-    """Make packages of the working folder importable once the user has named them."""
-    if packages:
-        sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
 
 
 def options(argv: list[str], known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -39,7 +32,7 @@ def stored(argv: list[str], **more: str):
     if "input" in own and not Path(own["input"]).exists():
         raise ConfigError(f"input={own['input']}: no such file")
     allow = [p for p in own.get("allow", "").strip("[]").split(",") if p]
-    trust(allow)
+    compose.trust(allow)
     folder = past.find(own["run"], own.get("output_dir", "outputs"), os.environ.get("MLFLOW_TRACKING_URI"))
     return own, rest, folder, past.config(folder, rest, allow)
 
@@ -124,6 +117,13 @@ def generate(argv: list[str]) -> int:
 
     generate(folder, cfg, own.get("prompt"), tokens, _number(full, "temperature", float), top_k, seed)
     return 0
+
+
+def compare(argv: list[str]) -> int:
+    """Finished runs beside one another, best first."""
+    from aelab.compare import compare
+
+    return compare(argv)
 
 
 def similar(argv: list[str]) -> int:

@@ -4,16 +4,16 @@ import copy
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, OverrideType, Sweep
+from hydra.core.override_parser.types import OverrideType, Sweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -27,7 +27,18 @@ _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
 PLURALS = {"loss": "losses"}
 # What a run's result does not depend on: left out of its signature.
-ELSEWHERE = ("choices", "output_dir", "data_dir", "tracking", "allow", "profile", "hydra", "sweep")
+ELSEWHERE = (
+    "choices",
+    "output_dir",
+    "data_dir",
+    "tracking",
+    "allow",
+    "profile",
+    "hydra",
+    "sweep",
+    "launcher",
+    "search",
+)
 
 
 def folders(extra: list[str]) -> list[Path]:
@@ -70,7 +81,7 @@ def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
     return [name for name, kind in found.items() if set(kind or ()) & set(kinds) or (kind is None and group == "loss")]
 
 
-def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigError:
+def explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigError:
     """Hydra's error as one line that says what to type."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
@@ -87,7 +98,7 @@ def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> Config
         return ConfigError("; ".join(f"{o.input_line}: expected the name of a choice" for o in wrong) or text)
     if text.startswith("Could not override '"):
         key = text.split("'")[1]
-        known = hydra_compose("config", search_path(dirs) + [o for o in overrides if _key(o) != key and "=" in o])
+        known = hydra_compose("config", search_path(dirs) + [o for o in overrides if name_of(o) != key and "=" in o])
         parent, _, name = key.rpartition(".")
         while parent and not isinstance(OmegaConf.select(known, parent), DictConfig):
             parent, _, name = parent.rpartition(".")
@@ -100,30 +111,18 @@ def _explain(error: Exception, overrides: list[str], dirs: list[Path]) -> Config
     return ConfigError(" ".join(text.split()))
 
 
-def _key(override: str) -> str:
+def name_of(override: str) -> str:
+    """The name that an override is for."""
     return override.split("=")[0].lstrip("+~")
 
 
 class Job(NamedTuple):
-    """A run to be: what was typed for it, its config, and where it is to be kept."""
+    """A run to be: what was typed for it, its config, where it is to be kept, and its signature."""
 
     overrides: list[str]
     cfg: DictConfig
     folder: Path
-
-
-def every(overrides: list[str], dirs: list[Path], multirun: bool) -> list[Job]:
-    """The jobs of a command, composed and checked; without `multirun` it is one. Must be called within `session`."""
-    own = [o for o in overrides if _key(o).startswith("hydra")]
-    listed = jobs(overrides, dirs) if multirun else [[o for o in overrides if o not in own]]
-    found, bases = [], {}
-    for number, words in enumerate(listed):
-        cfg = compose([*own, *words], dirs, number, bases)
-        hydra = HydraConfig.get()
-        if not found:  # the names have the time in them
-            home = Path(hydra.sweep.dir if multirun else hydra.run.dir).absolute()
-        found.append(Job(words, cfg, home / hydra.sweep.subdir if multirun else home))
-    return found
+    signature: str
 
 
 def based(overrides: list[str], dirs: list[Path], bases: dict) -> DictConfig:
@@ -163,7 +162,7 @@ def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict
         helpers = [str(k) for k in cfg if f"${{{k}}}" in text]
         cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:  # ValueError: Hydra's of model=3
-        raise _explain(error, overrides, dirs) from error
+        raise explain(error, overrides, dirs) from error
     verify(cfg, dirs, helpers)
     return cfg
 
@@ -242,30 +241,10 @@ class session(initialize_config_dir):
         super().__init__(str(CONF), job_name="aelab", version_base="1.3")
 
 
-def written_out(overrides: list[str], dirs: list[Path]) -> list[str]:
-    """Every `group=glob(...)` as the list that it stands for: Hydra would look for it in our own folder alone."""
-    listed = []
-    for o in OverridesParser.create().parse_overrides(overrides):
-        if isinstance(o._value, Glob):
-            group, known = o.key_or_group, list(choices(o.key_or_group, dirs))
-            names = o._value.filter(known)
-            if not names:
-                raise ConfigError(f"{o.input_line}: matches no {group}; there are: {', '.join(known)}")
-            listed.append(f"{group}={','.join(names)}")
-        else:
-            listed.append(o.input_line)
-    return listed
-
-
-def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
-    """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
-    try:
-        hydra_compose("config", search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
-        parsed = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
-        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra")]
-        return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
-    except HydraException as error:
-        raise _explain(error, overrides, dirs) from error
+def trust(packages: list[str]) -> None:
+    """Make packages of the working folder importable once the user has named them."""
+    if packages:
+        sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
 
 
 def build(node: DictConfig, *data, **more):

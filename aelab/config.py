@@ -31,12 +31,15 @@ class DataUnavailable(DataError):
 
 
 class Range(NamedTuple):
-    """Closed bounds of a number; None is no bound."""
+    """Bounds of a number, closed unless `open`; None is no bound."""
 
     low: float | None
     high: float | None
+    open: bool = False
 
     def __str__(self):
+        if self.open:
+            return f"above {self.low}"
         if self.high is None:
             return f"at least {self.low}"
         return f"from {self.low} to {self.high}" if self.low is not None else f"at most {self.high}"
@@ -45,6 +48,7 @@ class Range(NamedTuple):
 Count = Annotated[int, Range(1, None)]
 Whole = Annotated[int, Range(0, None)]
 Level = Annotated[float, Range(0, None)]
+Above = Annotated[float, Range(0, None, open=True)]
 Share = Annotated[float, Range(0, 1)]
 
 # The kinds of input. A model's first positional parameter is annotated with the kind that it takes, a data set's
@@ -101,11 +105,16 @@ class Tracking:
 
 @dataclass
 class Sweep:
-    """What `-m` does with jobs that were run before, and whether it only shows what it would do."""
+    """Which jobs `-m` makes, what it does with those that were run before, and whether it only shows them."""
 
     plan: bool
     force: bool
     retry: Literal["failed"] | None
+    on_error: Literal["continue", "stop"]
+    seeds: Count | None
+    zip: list[str]
+    table: str | None
+    over: dict[str, str] | None
 
 
 @dataclass
@@ -153,6 +162,7 @@ def conforms(value: Any, kind: Any) -> bool:
         return conforms(value, args[0]) and (
             value is None
             or ((bounds.low is None or value >= bounds.low) and (bounds.high is None or value <= bounds.high))
+            and not (bounds.open and value == bounds.low)
         )
     if origin is Literal:
         return value in args

@@ -16,6 +16,11 @@ out = Console(highlight=False, markup=False)  # "[a,b]" in a user's value is no 
 err = Console(stderr=True, highlight=False, markup=False)
 
 
+def short(value: object) -> str:
+    """A swept value for a table or a figure: of a path its last part."""
+    return str(value).rstrip("/").rpartition("/")[2]
+
+
 def complain(message: str) -> None:
     """One line, however long: an error is for reading and for grep."""
     err.print(Text.assemble(("aelab: ", "bold red"), " ".join(message.split())), soft_wrap=True)

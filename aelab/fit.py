@@ -1,6 +1,5 @@
 """Training: a Keras model, weighted loss terms, and what is watched and recorded while it trains."""
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,27 +9,20 @@ import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
 from keras import ops
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aelab import backend, console
-from aelab.config import AelabError, Fit
-
-
-class TrainingError(AelabError):
-    """Training that cannot go on."""
+from aelab import backend, callbacks, console
+from aelab.callbacks import TrainingError
+from aelab.config import Fit
 
 
 class Batch(NamedTuple):
-    """What a loss term sees of the data: the model's input, and what it should have given."""
+    """What a loss term sees of the data: the model's input, what it should have given, and a seed for what it draws."""
 
     input: object
     target: object
+    seed: keras.random.SeedGenerator | None = None
 
 
-WRITING = 0.1
-"""Share of the time that writes to the tracker may take: one takes about 75 ms, as long as some epochs."""
-LATEST_S = 5
-"""After so many seconds it is written in any case: more is never lost by a kill."""
 STREAMS = ("order", "noise", "validation", "test")
 
 
@@ -72,6 +64,7 @@ class Objective(keras.Model):
         self.terms = partials(terms, "weight", "warmup")
         self.measures = partials(metrics, "goal")
         self.watch = dict(watch)
+        self.seed = keras.random.SeedGenerator()  # of its own: its state is kept with the weights
         self.means = {
             name: keras.metrics.Mean(f"mean_{name}") for name in {**self.terms, **self.measures, **self.watch}
         }
@@ -82,7 +75,7 @@ class Objective(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The weighted sum; on the way, the means that are logged."""
-        batch, total = Batch(x, y), sum(self.losses)
+        batch, total = Batch(x, y, self.seed), sum(self.losses)
         for name, term in self.terms.items():
             try:
                 values = sum(term(batch, outputs, self.core) for outputs in y_pred) / len(y_pred)
@@ -123,17 +116,6 @@ class Batches(keras.utils.PyDataset):
         return self.pairs(self.x[rows], stream("noise", self.seed, self.epoch, index))
 
 
-def public(logs: Mapping, objective: Objective) -> dict[str, float]:
-    """Keras's logs under our names: val_mean_psnr -> val/psnr. Without what was not measured in training."""
-    named = {}
-    for key, value in sorted(logs.items()):
-        split, name = ("val", key[4:]) if key.startswith("val_") else ("train", key)
-        name = name.removeprefix("mean_")
-        if split == "val" or name == "loss" or name in objective.terms:
-            named[f"{split}/{name}"] = float(value)
-    return named
-
-
 def watched(monitor: str, objective: Objective, metrics: Mapping) -> tuple[str, str]:
     """Keras's name of a monitored value such as val/psnr, and whether less or more of it is better."""
     split, _, name = monitor.partition("/")
@@ -146,100 +128,26 @@ def watched(monitor: str, objective: Objective, metrics: Mapping) -> tuple[str, 
     return f"val_mean_{name}", metrics[name]["goal"] if name in metrics else better
 
 
-class Record(keras.callbacks.Callback):
-    """One row an epoch: to history.csv and to the tracker; stops with an error at the first loss that is not finite."""
-
-    def __init__(self, file: Path, log):
-        super().__init__()
-        self.file, self.log, self.rows, self.pending = file, log, [], []
-        self.began = self.sent = time.perf_counter()
-        self.writing = 0.0
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Stop at once: weights that are not finite never recover."""
-        if not np.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"the loss became {logs['loss']} in epoch {len(self.rows) + 1}, step {batch + 1}; try a lower "
-                "optimizer.learning_rate or fit.precision=float32"
-            )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Write the row at once: a run that is killed keeps it."""
-        row = {"epoch": epoch + 1} | public(logs, self.model)
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
-        row["time/epoch_s"] = time.perf_counter() - self.started
-        self.rows.append(row)
-        pd.DataFrame(self.rows).to_csv(self.file, index=False)
-        self.pending.append(row)
-        now = time.perf_counter()
-        if self.writing <= WRITING * (now - self.began) or now - self.sent >= LATEST_S:
-            self.send()
-
-    def send(self):
-        """Epochs that are quicker than a write to the tracker go there together."""
-        clock = time.perf_counter()
-        if self.pending:
-            self.log.epochs(self.pending)
-        self.sent = time.perf_counter()
-        self.pending, self.writing = [], self.writing + self.sent - clock
+def compiled(objective: Objective, optimizer, steps: int) -> None:
+    """Prepare for training, `steps` at a time."""
+    if keras.config.dtype_policy().name == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras would, but sees only the objective's float32
+    # On a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings.
+    objective.compile(optimizer=optimizer, steps_per_execution=steps, jit_compile=False)
 
 
-class Bar(keras.callbacks.Callback):
-    """A live bar over the whole of training: epoch, step, loss, a validation metric, time left."""
-
-    def __init__(self, epochs: int, steps: int, metric: str):
-        super().__init__()
-        self.epochs, self.steps, self.metric, self.last = epochs, steps, metric, ""
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console.out,
-            refresh_per_second=4,
-            disable=not console.out.is_terminal,
-        )
-        self.bar = self.progress.add_task("fit", total=epochs * steps, state="starting")
-
-    def _show(self, epoch: int, step: int, logs: Mapping):
-        self.progress.update(
-            self.bar,
-            completed=epoch * self.steps + step,
-            description=f"epoch {epoch + 1}/{self.epochs}",
-            state=f"step {step}/{self.steps}  loss {logs['loss']:.4g}{self.last}",
-        )
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Remember which epoch the steps belong to."""
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Move the bar."""
-        self._show(self.epoch, min(batch + 1, self.steps), logs)  # the last call may count steps that were not there
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Show the validation metric; where there is no live terminal, print a line."""
-        name = f"val_mean_{self.metric}"
-        shown = name if name in logs else "val_loss"
-        if shown in logs:
-            self.last = f"  val {self.metric if shown == name else 'loss'} {logs[shown]:.4g}"
-        if not console.out.is_terminal:
-            console.out.print(f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4g}{self.last}")
-
-
-def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.DataFrame:
+def fit(
+    model, task, data, corrupt, cfg, optimizer, log, folder: Path, resume: bool = False, report: Callable | None = None
+) -> pd.DataFrame:
     """Train `model` in place and leave it with its best weights on validation; returns the history.
 
-    Its `attrs` say which epoch's weights these are, "best", and by what, "monitor"; neither without validation rows.
+    Its `attrs` say which epoch's weights these are, "best", and by what, "monitor"; neither without validation rows;
+    and how many seconds were spent before, "earlier", where the training goes on from the folder's checkpoint, which
+    `resume` asks for. Without one it begins anew.
 
-    `optimizer` is a function from the number of steps to a Keras optimizer. A model that is not a `keras.Model` has
-    nothing to train by gradient: where it has a `fit` of its own, that is called with the training rows.
+    `optimizer` is a function from the number of steps to a Keras optimizer; `report` is called with each epoch's row.
+    A model that is not a `keras.Model` has nothing to train by gradient: where it has a `fit` of its own, that is
+    called with the training rows.
     """
     if not isinstance(model, keras.Model):
         if hasattr(model, "fit"):
@@ -253,39 +161,35 @@ def fit(model, task, data, corrupt, cfg, optimizer, log, folder: Path) -> pd.Dat
     validation = pairs(held.x, stream("validation", cfg.seed)) if len(held.x) else None
     metrics = cfg.metric if task.by_example else {}
     objective = Objective(model, cfg.loss, metrics, len(batches), task.watch())
-    made = optimizer(settings.epochs * len(batches))
-    if keras.config.dtype_policy().name == "mixed_float16":
-        made = keras.optimizers.LossScaleOptimizer(made)  # Keras would, but sees only the objective's float32
-    objective.compile(
-        optimizer=made,
-        steps_per_execution=min(settings.steps_per_execution, len(batches)),
-        jit_compile=False,  # on a CPU XLA was no faster for convolutions and 3.5 times slower for embeddings
-    )
-    record = Record(folder / "history.csv", log)
-    bar = Bar(settings.epochs, len(batches), next(iter([*metrics, *objective.watch]), "loss"))
-    epochs = keras.callbacks.LambdaCallback(
-        on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
-    )
-    callbacks, best = [epochs, record, bar], None
+    compiled(objective, optimizer(settings.epochs * len(batches)), min(settings.steps_per_execution, len(batches)))
+    best = None
     if validation is not None:  # else all epochs are trained, and the last weights are the result
         monitor, mode = watched(settings.monitor, objective, metrics)
         patience = settings.patience or settings.epochs
         best = keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience, restore_best_weights=True)
-        callbacks.append(best)
+    state = callbacks.read(folder / callbacks.FILE) if resume else None
+    record = callbacks.Record(folder / "history.csv", log, state["rows"] if state else [], report)
+    kept = callbacks.Checkpoint(folder / callbacks.FILE, record.rows, best, state)
+    bar = callbacks.Bar(settings.epochs, len(batches), next(iter([*metrics, *objective.watch]), "loss"))
+    epochs = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: backend.keep_memory(), on_epoch_begin=lambda epoch, logs: batches.start(epoch)
+    )
     with bar.progress:
         try:
             objective.fit(
                 batches,
                 validation_data=validation,
                 validation_batch_size=task.at_once,
+                initial_epoch=settings.epochs if kept.stopped else kept.epoch,
                 epochs=settings.epochs,
                 shuffle=False,  # the batches are: by the run's seed, not by Python's global state
-                callbacks=callbacks,
+                callbacks=[epochs, *([best] if best else []), record, bar, kept],
                 verbose=0,
             )
         finally:
             record.send()
     history = pd.DataFrame(record.rows)
+    history.attrs["earlier"] = kept.seconds
     if best:
         history.attrs |= {"best": best.best_epoch + 1, "monitor": settings.monitor}
     return history

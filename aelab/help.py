@@ -45,7 +45,12 @@ COMMANDS = (
         'aelab generate run=DIR_OR_ID prompt="Hello" tokens=200 temperature=0.8 top_k=40 seed=1',
         "text that a language model writes",
     ),
+    (
+        'aelab compare task=denoise "test/psnr>20" --baseline model=median',
+        "finished runs: what differs, best first (--metric --group-by --csv --md --json)",
+    ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
+    ("aelab resume run=DIR_OR_ID", "go on with a run that was stopped, from its last checkpoint"),
     ("aelab ui port=5000", "open the MLflow UI on the runs made here"),
     ("aelab doctor", "versions, devices, precision, store, data"),
     ("aelab --cfg job key=value ...", "show the composed config and run nothing"),

@@ -96,7 +96,7 @@ def bpr(batch: Interactions, outputs, model, /, *, negatives: Count):
     Over all of a user's items, each against the same `negatives` drawn items. Rendle et al., UAI 2009, eq. 5.
     """
     x, y, open_ = asked(batch, outputs)
-    others = drawn(x, open_ * (1 - y), negatives)
+    others = drawn(x, open_ * (1 - y), negatives, batch.seed)
     margin = x[:, :, None] - others[:, None, :]
     return mean_of(y, keras.ops.mean(keras.ops.softplus(-margin), axis=-1))
 
@@ -104,7 +104,7 @@ def bpr(batch: Interactions, outputs, model, /, *, negatives: Count):
 def sampled_softmax(batch: Interactions, outputs, model, /, *, negatives: Count):
     """Mean of -log of an item's share of exp(logit) among itself and `negatives` drawn items that the user lacks."""
     x, y, open_ = asked(batch, outputs)
-    rest = keras.ops.logsumexp(drawn(x, open_ * (1 - y), negatives), axis=-1, keepdims=True)
+    rest = keras.ops.logsumexp(drawn(x, open_ * (1 - y), negatives, batch.seed), axis=-1, keepdims=True)
     return mean_of(y, keras.ops.logaddexp(x, rest) - x)
 
 
@@ -115,13 +115,14 @@ def asked(batch, outputs):
     return x, y, 1 - known * (1 - y)
 
 
-def drawn(logits, among, number: int):
+def drawn(logits, among, number: int, seed):
     """The logits (b, number) of items drawn anew for each user, without replacement, where `among` (b, i) is 1.
 
     Where these are fewer, the rest is -1e9; where there are fewer items at all, so are the logits.
     """
     number = min(number, logits.shape[-1])
-    items = keras.ops.top_k(keras.random.uniform(keras.ops.shape(logits)) + among, number, sorted=False)[1]
+    chance = keras.random.uniform(keras.ops.shape(logits), seed=seed)
+    items = keras.ops.top_k(chance + among, number, sorted=False)[1]
     found, fit = (keras.ops.take_along_axis(x, items, axis=-1) for x in (logits, among))
     return keras.ops.where(fit > 0, found, -1e9)
 

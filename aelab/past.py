@@ -1,11 +1,17 @@
 """A run of the past: its folder and its config. Nothing heavy is imported for what needs no more than that."""
 
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from aelab import check, compose
 from aelab.config import AelabError, ConfigError
+
+NOTE = "run.json"
+"""Which run of the tracking store a folder belongs to."""
+EXAMPLES = "examples.parquet"
+"""A row for each test example, with its metrics."""
 
 
 def find(run: str, output_dir: str, uri: str | None) -> Path:
@@ -20,6 +26,21 @@ def find(run: str, output_dir: str, uri: str | None) -> Path:
     if not (folder / "config.yaml").exists():
         raise AelabError(f"run={run}: {folder / 'config.yaml'} is not there; give a run folder or an MLflow run id")
     return folder
+
+
+def unfinished(job: compose.Job) -> str | None:
+    """The MLflow id of a run in a job's folder that was the same job and did not come to its end; None else."""
+    note = job.folder / NOTE
+    if not note.exists() or (job.folder / "metrics.json").exists():
+        return None
+    known = json.loads(note.read_text())
+    return known["run_id"] if known["signature"] == job.signature else None
+
+
+def run_of(folder: Path) -> str | None:
+    """The MLflow id of a run folder's run; None where it was not begun."""
+    note = folder / NOTE
+    return json.loads(note.read_text())["run_id"] if note.exists() else None
 
 
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:

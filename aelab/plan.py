@@ -1,6 +1,7 @@
 """What a sweep has to do: which of its jobs were run before, which are new, and why."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from aelab import charts, compose
+from aelab import compose, console
+from aelab.past import NOTE
+from aelab.tracking import DIED
 
 NEAREST = 3
 """Differences from an earlier run that are told."""
@@ -26,11 +29,16 @@ class Past(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A job of a sweep: "new", "again", "done" or "failed"; why; and its earlier run where that settles it."""
+    """What is to be done with a job: "new", "again", "resume", "done", "failed" or "running"; why; its earlier run."""
 
     state: str
     why: str
     past: Past | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to be run."""
+        return self.state in ("done", "failed", "running")
 
 
 def signed(client, name: str) -> list:
@@ -54,10 +62,13 @@ def known(client, experiment: str) -> dict[str, list[Past]]:
     for run in signed(client, experiment):
         tags = run.data.tags
         if "aelab.fallback" not in tags:
-            reason, folder = tags.get("aelab.reason", ""), Path(tags.get("aelab.folder", ""))
-            past = Past(run.info.run_id, run.info.status, reason, folder, run.data.params, run.data.metrics)
-            found.setdefault(tags["aelab.signature"], []).append(past)
+            found.setdefault(tags["aelab.signature"], []).append(_past(run))
     return found
+
+
+def _past(run) -> Past:
+    reason, folder = run.data.tags.get("aelab.reason", ""), Path(run.data.tags.get("aelab.folder", ""))
+    return Past(run.info.run_id, run.info.status, reason, folder, run.data.params, run.data.metrics)
 
 
 def outcome(past: Past) -> dict[str, float]:
@@ -65,25 +76,39 @@ def outcome(past: Past) -> dict[str, float]:
     file = past.folder / "metrics.json"
     if file.is_file():
         return json.loads(file.read_text())
-    return {name.replace("_at_", "@"): value for name, value in past.metrics.items() if "/" in name}
+    return {re.sub(r"_at_(?=\d+$)", "@", name): value for name, value in past.metrics.items() if "/" in name}
+
+
+def parent(client, experiment: str, sweep: str) -> Past | None:
+    """The last parent run of the same sweep, by its tag `aelab.sweep`."""
+    found = client.get_experiment_by_name(experiment)
+    wanted = f"tags.`aelab.sweep` = '{sweep}'"
+    runs = client.search_runs([found.experiment_id], wanted, max_results=1) if found else []
+    return _past(runs[0]) if runs else None
 
 
 def steps(jobs: list, runs: dict[str, list[Past]], *, force: bool, retry: str | None) -> list[Step]:
     """What is to be done with each job of a sweep."""
     finished = [past for group in runs.values() for past in group if past.status == "FINISHED"]
-    return [step(job.cfg, runs.get(compose.signature(job.cfg), []), finished, force, retry) for job in jobs]
+    return [step(job.cfg, runs.get(job.signature, []), finished, force, retry) for job in jobs]
 
 
 def step(cfg, own: list[Past], finished: list[Past], force: bool, retry: str | None) -> Step:
     """What is to be done with one job: `own` are the runs of its signature, `finished` all that can be compared."""
     if done := next((past for past in own if past.status == "FINISHED"), None):
         return Step("again", f"sweep.force; run {done.run_id[:8]} is done", None) if force else Step("done", "", done)
-    if own and own[0].status == "FAILED" and not own[0].reason.startswith("the process died"):
-        again = force or retry == "failed"
-        return Step("again" if again else "failed", own[0].reason, None if again else own[0])
-    if own:
-        return Step("again", f"run {own[0].run_id[:8]} was not finished: {own[0].reason or own[0].status}", None)
-    return Step("new", difference(compose.flat(cfg), finished), None)
+    if not own:
+        return Step("new", difference(compose.flat(cfg), finished), None)
+    last = own[0]
+    if last.status == "RUNNING":  # those of dead processes were closed before
+        return Step("running", f"run {last.run_id[:8]} is being run by another command", last)
+    if force:
+        return Step("again", f"sweep.force; run {last.run_id[:8]} was not finished", None)
+    if last.status == "FAILED" and last.reason != DIED and retry != "failed":
+        return Step("failed", last.reason, last)
+    if not (last.folder / NOTE).exists():
+        return Step("again", f"run {last.run_id[:8]} was not finished, and {last.folder} is not there", None)
+    return Step("resume", f"run {last.run_id[:8]} was not finished: {last.reason or last.status}", last)
 
 
 def difference(wanted: Mapping[str, object], finished: list[Past]) -> str:
@@ -116,21 +141,24 @@ def seconds(cfg, runs: dict[str, list[Past]]) -> float | None:
     return sum(times) / len(times) if times else None
 
 
-def table(jobs: list, plan: list[Step], runs: dict[str, list[Past]]) -> Table:
+def table(jobs: list, refused: list, plan: list[Step], runs: dict[str, list[Past]]) -> Table:
     """A row for each job: its values, what is to be done and why, and how long such runs took."""
-    settings = pd.DataFrame([dict(o.partition("=")[::2] for o in job.overrides) for job in jobs])
+    settings = pd.DataFrame([dict(o.partition("=")[::2] for o in one.overrides) for one in (*jobs, *refused)])
     swept = [key for key in settings if settings[key].nunique(dropna=False) > 1]
     grid, total, unknown = Table(title=f"plan of {len(jobs)} jobs"), 0.0, 0
     for name in ("job", *swept, "state", "why", "about"):
         grid.add_column(name, overflow="fold")
     for number, (step_, job) in enumerate(zip(plan, jobs, strict=True), 1):
-        needed = seconds(job.cfg, runs) if step_.state in ("new", "again") else 0.0
+        needed = 0.0 if step_.settled else seconds(job.cfg, runs)
         total, unknown = total + (needed or 0), unknown + (needed is None)
-        about = "" if step_.past else f"{needed:.0f} s" if needed is not None else "?"
-        values = (charts.short(settings[key][number - 1]) for key in swept)
+        about = "" if step_.settled else f"{needed:.0f} s" if needed is not None else "?"
+        values = (console.short(settings[key][number - 1]) for key in swept)
         why = step_.why or (f"run {step_.past.run_id[:8]}" if step_.past else "")
         grid.add_row(str(number), *values, step_.state, why, about)
-    counts = pd.Series([s.state for s in plan]).value_counts()
+    for overrides, why in refused:
+        given = dict(o.partition("=")[::2] for o in overrides)
+        grid.add_row("", *(console.short(given.get(key, "")) for key in swept), "refused", why, "")
+    counts = pd.Series([*(s.state for s in plan), *("refused" for _ in refused)]).value_counts()
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
     grid.caption = f"{told}; about {total:.0f} s" + (f" and {unknown} of unknown length" if unknown else "")
     return grid

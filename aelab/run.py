@@ -3,8 +3,8 @@
 import contextlib
 import json
 import logging
-import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,45 +13,60 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.panel import Panel
 
-from aelab import archive, backend, compose, console, corruptions, report, tracking
+from aelab import archive, backend, callbacks, circumstances, compose, console, corruptions, grid, past, tracking
+from aelab import report as pages
 from aelab.compose import build
 from aelab.config import ConfigError
 from aelab.data.load import load
+from aelab.data.record import fingerprint
 from aelab.figures import curves
 from aelab.fit import fit
 
 
-def run(cfg: DictConfig, folder: Path, overrides: list[str], started: float, parent: str | None = None) -> dict:
+def run(job: compose.Job, started: float, parent: str | None = None, report: Callable | None = None) -> dict:
     """Train, test once, and leave the run folder and the MLflow run; returns the final metrics by name.
 
-    `started` is the time on the clock at which the user began to wait; `parent` is the MLflow run of the sweep.
+    `started` is the time on the clock at which the user began to wait; `parent` is the MLflow run of the sweep;
+    `report` is called with the row of each epoch. A folder in which the same job was stopped before is gone on with.
     """
+    overrides, cfg, folder, _ = job
+    earlier = past.unfinished(job)
     with logged(folder, cfg, overrides):
         precision = backend.prepare(cfg.seed, cfg.fit)
         data, reason = load(cfg.dataset, partial(dataset_choice, cfg))
         announce(data, reason)
         corrupt, task = corruptions.chain(cfg.corruption), build(cfg.task)
+        tested = fingerprint(data.test.x, data.test.y)  # before it is prepared: the same rows, whatever the model
         data = task.prepare(data, cfg)
         model = build(cfg.model, task.shape(data))
-        name = " ".join([f"{cfg.choices.task}-{cfg.choices.model}-{data.name}", *(values(overrides) if parent else ())])
-        facts = circumstances(cfg, data, model, precision)
-        with tracking.start(cfg, folder, name, parent, tags(facts, reason)) as log:
+        name = " ".join(
+            [f"{cfg.choices.task}-{cfg.choices.model}-{data.name}", *(grid.values(overrides) if parent else ())]
+        )
+        facts = facts_of(job, data, model, precision) | {"test fingerprint": tested}
+        with tracking.start(cfg, folder, name, parent, tags(facts, reason), earlier) as log:
+            note = {"run_id": log.run_id, "signature": job.signature}
+            (folder / past.NOTE).write_text(json.dumps(note) + "\n")
             log.batch(params=parameters(cfg, data))
             log.dataset(data)
             clock = time.perf_counter()
-            history = fit(model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder)
-            fit_s = time.perf_counter() - clock
+            history = fit(
+                model, task, data, corrupt, cfg, partial(optimizer, cfg), log, folder, earlier is not None, report
+            )
+            before = history.attrs.get("earlier", 0.0)
+            fit_s = before + time.perf_counter() - clock
             result = task.test(model, data, corrupt, cfg)
             metrics = {**result.metrics, "time/fit_s": fit_s, **({"data/fallback": 1.0} if reason else {})}
             save(model, folder)
             task.keep(folder)
+            result.examples.to_parquet(folder / past.EXAMPLES)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):
                 log.model(model, result.inputs[:2])
-            metrics["time/total_s"] = time.time() - started
+            metrics["time/total_s"] = before + time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix in SHOWN))
+        (folder / callbacks.FILE).unlink(missing_ok=True)
         finish(metrics, folder, log, cfg)
     if log.lost:
         raise tracking.TrackingError(f"the tracking store was lost ({log.lost}); the run's files are in {folder}")
@@ -101,14 +116,6 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
 
 SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
 """Files of a run folder that the tracker gets; what else is there belongs to the model."""
-ASIDE = ("hydra.", "tracking.")
-
-
-def values(overrides: list[str]) -> list[str]:
-    """The values among a job's overrides, in short, for its name: model.bottleneck=8 is bottleneck=8."""
-    pairs = (o.partition("=") for o in overrides)
-    short = ((key.rpartition(".")[2], value) for key, _, value in pairs if "." in key and not key.startswith(ASIDE))
-    return [f"{name}={value}" for name, value in short]
 
 
 def announce(data, reason: str | None) -> None:
@@ -122,17 +129,7 @@ def announce(data, reason: str | None) -> None:
         console.out.print(data.notes)
 
 
-def revision() -> str:
-    """The git revision of the code, with + where files were changed; empty outside a checkout."""
-    here = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        found = subprocess.run([*here, "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip()
-
-
-def circumstances(cfg: DictConfig, data, model, precision: str) -> dict[str, str]:
+def facts_of(job: compose.Job, data, model, precision: str) -> dict[str, str]:
     """What a reader must know to trust or repeat the figures."""
     weights = f"{model.count_params():,}" if isinstance(model, keras.Model) else "none to train"
     return {
@@ -140,12 +137,12 @@ def circumstances(cfg: DictConfig, data, model, precision: str) -> dict[str, str
         "data fingerprint": data.fingerprint,
         "data source": data.source,
         "licence": data.licence,
-        "signature": compose.signature(cfg),
+        "signature": job.signature,
         "weights": weights,
         "precision": precision,
         "device": ", ".join(backend.devices()),
-        "git revision": revision() or "not a checkout",
-        **tracking.versions(),
+        "git revision": circumstances.revision() or "not a checkout",
+        **circumstances.versions(),
     }
 
 
@@ -174,12 +171,12 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
     if len(history):
         drawn["curves"] = curves(history)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    report.write(
+    pages.write(
         folder,
         title=name,
         subtitle=f"seed {cfg.seed}; test split of {len(data.test):,}",
-        summary={k: v for k, v in metrics.items() if not k.endswith(report.BESIDE)},
-        tables={"test metrics": report.metric_table(metrics), **task.tables(result, data)},
+        summary={k: v for k, v in metrics.items() if not k.endswith(pages.BESIDE)},
+        tables={"test metrics": pages.metric_table(metrics), **task.tables(result, data)},
         figures=drawn,
         facts=facts,
         config=OmegaConf.to_yaml(cfg),
@@ -189,7 +186,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
 
 def finish(metrics: dict, folder: Path, log, cfg: DictConfig) -> None:
     """The last lines: the metrics, the folder, and how to open the run."""
-    console.out.print(report.terminal_table(metrics))
+    console.out.print(pages.terminal_table(metrics))
     console.out.print(f"fit {metrics['time/fit_s']:.1f} s, in all {metrics['time/total_s']:.1f} s")
     console.out.print(f"run folder  {folder}\nreport      {folder / 'report.html'}", soft_wrap=True)
     where = tracking.page(log, cfg.tracking.uri)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from aelab import compose, console, tracking
+from aelab import circumstances, compose, console, tracking
 from aelab.config import AelabError, ConfigError, DataUnavailable
 
 # TensorFlow and Keras are imported by what needs them: the UI does not.
@@ -60,7 +60,7 @@ def doctor(cfg) -> int:
     grid = Table(show_header=False, box=None, pad_edge=False)
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    for package, version in tracking.versions().items():
+    for package, version in circumstances.versions().items():
         grid.add_row(package, version)
     grid.add_row("device", ", ".join(backend.devices()))
     native = "computed natively" if backend.native_bfloat16() else "not computed natively"

@@ -7,8 +7,6 @@ run, never the result.
 import contextlib
 import io
 import os
-import platform
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -24,14 +22,13 @@ import logging
 
 import mlflow
 import numpy as np
-import psutil
 import requests
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from aelab import console
+from aelab import circumstances, console
 from aelab.config import AelabError
 
 for noisy in ("mlflow", "alembic"):
@@ -39,8 +36,7 @@ for noisy in ("mlflow", "alembic"):
 
 LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
 """What a tracking call raises when the store cannot be reached or written."""
-SILENT_S = 24 * 3600
-"""A run of another machine counts as dead after this long without a heartbeat."""
+DIED = "the process died without closing the run"
 REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
 
 
@@ -118,35 +114,22 @@ def experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) ->
     return found.experiment_id
 
 
-def _alive(pid: int, born: float) -> bool:
-    """Whether the process that had this id when it was born is still there: ids are given again."""
-    try:
-        return abs(psutil.Process(pid).create_time() - born) < 2
-    except psutil.NoSuchProcess:
-        return False
-
-
-def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Close as FAILED the runs whose process is gone: SIGKILL and power cuts leave them RUNNING."""
-    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+def close_dead(client: mlflow.MlflowClient, name: str) -> None:
+    """Close as FAILED an experiment's runs whose process is gone: SIGKILL and power cuts leave them RUNNING."""
+    found = client.get_experiment_by_name(name)
+    for run in client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'") if found else ():
         tags = run.data.tags
-        if "aelab.pid" not in tags:
-            continue
-        pid, born = int(tags["aelab.pid"]), float(tags["aelab.pid_started"])
-        if tags.get("aelab.host") == socket.gethostname():
-            dead = not _alive(pid, born)
-        else:
-            dead = time.time() - float(tags.get("aelab.heartbeat", 0)) > SILENT_S
-        if dead:
-            client.set_tag(run.info.run_id, "aelab.reason", "the process died without closing the run")
+        if "aelab.pid" in tags and not circumstances.alive(tags):
+            client.set_tag(run.info.run_id, "aelab.reason", DIED)
             client.set_terminated(run.info.run_id, "FAILED")
 
 
 class Log:
     """What a run says to MLflow. Once the store is lost it says so, goes silent, and sets `lost`."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str, last: int = 0):
         self.client, self.run_id, self.experiment_id, self.lost = client, run_id, experiment_id, None
+        self.last = last  # the last epoch that it knows
 
     def _send(self, call, *args, **keywords):
         if self.lost:
@@ -175,10 +158,13 @@ class Log:
         self.batch(metrics=values, step=step, tags={"aelab.heartbeat": f"{time.time():.0f}"})
 
     def epochs(self, rows: list[dict]) -> None:
-        """Rows of a history, each with its "epoch", in one write; with a heartbeat."""
+        """Rows of a history, each with its "epoch", in one write; with a heartbeat. Those it knows are left out."""
         now = int(time.time() * 1000)
         found = [
-            Metric(k.replace(*REFUSED), v, now, row["epoch"]) for row in rows for k, v in row.items() if k != "epoch"
+            Metric(k.replace(*REFUSED), v, now, row["epoch"])
+            for row in rows
+            for k, v in row.items()
+            if k != "epoch" and row["epoch"] > self.last
         ]
         for first in range(0, len(found), 1000):  # MLflow's limit for one write
             beat = [RunTag("aelab.heartbeat", f"{time.time():.0f}")]
@@ -219,51 +205,42 @@ class Log:
                     name="model",
                     signature=ModelSignature(Schema([spec(example)]), outputs),
                     input_example=example,
-                    pip_requirements=[f"keras=={_version('keras')}", f"tensorflow=={_version('tensorflow')}"],
+                    pip_requirements=[f"{name}=={circumstances.version(name)}" for name in ("keras", "tensorflow")],
                 )
 
         with contextlib.redirect_stdout(io.StringIO()):  # Keras draws a bar for the example
             self._send(send)
 
 
-def _version(package: str) -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version(package)
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    packages = ("aelab", "keras", "tensorflow", "numpy", "mlflow", "hydra-core")
-    return {"python": platform.python_version(), **{p: _version(p) for p in packages}}
-
-
 @contextlib.contextmanager
-def start(cfg, folder: Path, name: str, parent: str | None = None, tags: Mapping = {}) -> Iterator[Log]:
-    """A run in MLflow around a block: FINISHED at its end, KILLED on ^C and SIGTERM, FAILED with the reason else."""
+def start(
+    cfg, folder: Path, name: str, parent: str | None = None, tags: Mapping = {}, earlier: str | None = None
+) -> Iterator[Log]:
+    """A run in MLflow around a block: FINISHED at its end, KILLED on ^C and SIGTERM, FAILED with the reason else.
+
+    `earlier` is the id of a run that was stopped and is gone on with, instead of a new one.
+    """
     client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
     try:
         where = experiment(client, cfg.tracking.experiment, artifacts)
-        close_dead(client, where)
-        process = psutil.Process()
+        close_dead(client, cfg.tracking.experiment)
         own = {
             "mlflow.runName": name,
             "mlflow.source.name": "aelab",
-            "mlflow.user": psutil.Process().username(),
-            "aelab.host": socket.gethostname(),
-            "aelab.pid": str(process.pid),
-            "aelab.pid_started": f"{process.create_time():.2f}",
-            "aelab.heartbeat": f"{time.time():.0f}",
+            **circumstances.process(),
             "aelab.folder": str(folder),
             **({"mlflow.parentRunId": parent} if parent else {}),
             **{k: str(v) for k, v in tags.items()},
         }
-        run = client.create_run(where, tags=own, run_name=name)
+        if earlier:
+            last = _reopened(client, earlier, own)
+        else:
+            earlier, last = client.create_run(where, tags=own, run_name=name).info.run_id, 0
     except LOST as error:
         raise TrackingError(
             f"the tracking store {store(cfg.tracking.uri, cfg.output_dir)[0]} cannot be used: {_short(error)}"
         ) from error
-    log = Log(client, run.info.run_id, where)
+    log = Log(client, earlier, where, last)
 
     def end(status: str, reason: str | None = None):
         if reason:
@@ -279,6 +256,26 @@ def start(cfg, folder: Path, name: str, parent: str | None = None, tags: Mapping
         end("FAILED", f"{type(error).__name__}: {_short(error)}")
         raise
     end("FINISHED")
+
+
+def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str]) -> int:
+    """Set a run that was stopped RUNNING again, as this process's; returns the last epoch that it has."""
+    run = client.get_run(run_id)
+    known = run.data.tags
+    if run.info.status == "RUNNING" and circumstances.here(known) and circumstances.alive(known):
+        raise TrackingError(f"run {run_id} is being run, by process {known['aelab.pid']}; wait for it, or stop it")
+    if "aelab.reason" in known:
+        client.delete_tag(run_id, "aelab.reason")
+    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)
+    client.update_run(run_id, status="RUNNING")
+    return max((m.step for m in client.get_metric_history(run_id, "time/epoch_s")), default=0)
+
+
+def fail(client: mlflow.MlflowClient, run_id: str | None, reason: str) -> None:
+    """Close a run that its own process could not close, or closed as KILLED, as FAILED; None was not begun."""
+    if run_id and client.get_run(run_id).info.status != "FAILED":
+        client.set_tag(run_id, "aelab.reason", reason[:500])
+        client.set_terminated(run_id, "FAILED")
 
 
 def page(log: Log, uri: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aelab import check, cli, compose, config
+from aelab import check, cli, compose, config, grid
 from aelab.config import AelabError
 
 
@@ -21,7 +21,7 @@ def composed(*argv):
     overrides, extra, multirun = cli.split_flags(list(argv))
     dirs = compose.folders(extra)
     with compose.session():
-        jobs = compose.jobs(overrides, dirs) if multirun else [overrides]
+        jobs = grid.jobs(overrides, dirs) if multirun else [overrides]
         return [compose.compose(job, dirs) for job in jobs]
 
 
@@ -227,7 +227,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         # the command line itself
         (
             "unet_mini",
-            "unet_mini: expected key=value or one of: evaluate, predict, score, recommend, similar, generate, rerun, "
+            "unet_mini: expected key=value or one of: compare, evaluate, predict, score, recommend, similar, generate, "
             "ui, doctor, help; see aelab --help",
         ),
         ("--epochs=3", "--epochs=3: no such option; there are: -m, --cfg job, --config-dir DIR, --help"),

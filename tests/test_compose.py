@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aelab import check, compose
+from aelab import check, compose, grid
 from aelab.compose import CONF, signature
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ def config(*overrides, dirs=(CONF,)):
 
 def jobs(*overrides, dirs=(CONF,)):
     with compose.session():
-        return compose.jobs(list(overrides), list(dirs))
+        return grid.jobs(list(overrides), list(dirs))
 
 
 @pytest.fixture(autouse=True)
@@ -311,9 +311,9 @@ def test_light_commands_import_nothing_heavy(argv, code, tmp_path):
 
 def test_composing_and_checking_imports_nothing_heavy():
     script = (
-        "import sys\nfrom aelab import cli, compose\n"
+        "import sys\nfrom aelab import cli, compose, grid\n"
         "with compose.session():\n"
-        "    found = compose.jobs(['model=glob(conv*)', 'optimizer=adam,sgd'], [compose.CONF])\n"
+        "    found = grid.jobs(['model=glob(conv*)', 'optimizer=adam,sgd'], [compose.CONF])\n"
         "    names = {compose.signature(compose.compose(job, [compose.CONF])) for job in found[:3]}\n"
         f"print(len(names), *sys.modules.keys() & {HEAVY})"
     )

@@ -11,7 +11,8 @@ from keras import layers, ops
 from omegaconf import OmegaConf
 
 from aelab import backend
-from aelab.fit import Batches, Objective, Record, TrainingError, fit, stream
+from aelab.callbacks import Record, TrainingError
+from aelab.fit import Batches, Objective, fit, stream
 
 MSE = {"_target_": "aelab.losses.mse", "weight": 1.0}
 MAE = {"_target_": "aelab.losses.mae", "weight": 0.5}
@@ -249,7 +250,7 @@ def test_history_and_tracker_have_a_row_an_epoch(tmp_path):
 def test_quick_epochs_reach_the_tracker_together(tmp_path, monkeypatch):
     """By this clock a write takes half an epoch, which is more than its share; the last ones must not be lost."""
     clock = iter(np.arange(1000, 2000, 0.2))
-    monkeypatch.setattr("aelab.fit.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("aelab.callbacks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     log = Log()
     history = train(tmp_path, linear(), log=log, epochs=9)
     assert log.rows == history.to_dict("records")
@@ -266,7 +267,7 @@ def test_a_quick_tracker_is_told_of_every_epoch_at_once(tmp_path):
 
 def test_a_record_writes_the_file_every_epoch(tmp_path):
     """Whatever waits for the tracker: a run that is killed keeps its rows."""
-    record = Record(tmp_path / "history.csv", Log())
+    record = Record(tmp_path / "history.csv", Log(), [])
     record.writing = np.inf  # never again
     objective(linear(), mse=MSE).fit(X / 2, X, epochs=3, verbose=0, callbacks=[record])
     assert list(pd.read_csv(tmp_path / "history.csv")["epoch"]) == [1, 2, 3]
@@ -411,7 +412,7 @@ def test_stops_early_and_keeps_the_best_weights(tmp_path, monitor):
     assert len(history) == best + 1 + 2  # two without a better value
     left = (model.get_weights()[0].item() / 1.5 - 1) ** 2 * np.mean(X[:5] ** 2)
     assert left == pytest.approx(history["val/mse"][best], rel=1e-3)
-    assert history.attrs == {"best": best + 1, "monitor": monitor}
+    assert history.attrs == {"best": best + 1, "monitor": monitor, "earlier": 0.0}
     assert left < history["val/mse"].iloc[-1] / 2
 
 

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from aelab import check, cli, compose, help
+from aelab import check, cli, compose, grid, help
 from aelab.compose import CONF
 
 
@@ -66,7 +66,7 @@ def test_the_examples_are_right():
     for command in commands:
         overrides, extra, multirun = cli.split_flags(command.split()[1:])
         with compose.session():
-            jobs = compose.jobs(overrides, compose.folders(extra)) if multirun else [overrides]
+            jobs = grid.jobs(overrides, compose.folders(extra)) if multirun else [overrides]
             assert len(jobs) in (1, 9)  # "nine runs under one parent"
             compose.compose(jobs[-1], [CONF])
 

