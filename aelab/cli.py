@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +16,7 @@ from typing import NoReturn
 import psutil
 from omegaconf import OmegaConf
 
-from aelab import check, commands, compose, console, grid, past, work
+from aelab import check, commands, compose, console, grid, past, space, work
 from aelab.config import AelabError, ConfigError
 
 
@@ -99,16 +100,25 @@ def train(argv: list[str]) -> int:
     overrides, extra, multirun = split_flags(argv)
     dirs = compose.folders(extra)
     with compose.session():
+        first = grid.first(overrides, dirs) if multirun else None
+        if first and first.get("search"):
+            found, cfg = space.checked(space.space(overrides, first.sweep.over or {}, dirs), dirs)
+            return started(cfg, lambda client: searched(found, cfg, dirs, client))
         jobs, refused = grid.every(overrides, dirs, multirun)
     cfg = jobs[0].cfg
+    if not multirun and cfg.get("search"):
+        raise ConfigError("search: is for sweeps; add -m, and what is to be searched over")
+    return started(cfg, lambda client: swept(jobs, refused, client) if multirun else single(jobs[0]))
+
+
+def started(cfg, command: Callable) -> int:
+    """Call a command with a client of the store, once it is known that its results can be kept."""
     compose.trust(cfg.allow)
     writable(Path(cfg.output_dir))
     from aelab import tracking
 
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)  # a store that is not there shows at once
-    if not multirun:
-        return single(jobs[0])
-    return sweep(jobs, refused, client)
+    return command(client)
 
 
 def single(job: compose.Job) -> int:
@@ -141,7 +151,7 @@ def hydra(argv: list[str]) -> int:
     return 0
 
 
-def sweep(jobs: list[compose.Job], refused: list, client) -> int:
+def swept(jobs: list[compose.Job], refused: list, client) -> int:
     """Look up what was run before, then run the rest, or with `sweep.plan` only show what would be run."""
     from aelab import plan, tracking
 
@@ -154,11 +164,29 @@ def sweep(jobs: list[compose.Job], refused: list, client) -> int:
         return 0
     for job in refused:
         console.complain(f"not run: {grid.told(job.overrides)}: {job.why}")
+    return engine(cfg, all(step.settled for step in steps)).run_grid(jobs, steps, client)
+
+
+def searched(found: space.Space, cfg, dirs: list[Path], client) -> int:
+    """Run a search, or with `sweep.plan` only show what is searched over."""
+    from aelab import tracking
+
+    if cfg.sweep.plan:
+        console.out.print(f"{cfg.search.trials} trials of search={cfg.search._target_.rpartition('.')[2]} over")
+        for axis in found.axes():
+            console.out.print(f"  {axis}")
+        return 0
+    tracking.close_dead(client, cfg.tracking.experiment)
+    return engine(cfg, False).run_search(found, cfg, dirs, client)
+
+
+def engine(cfg, settled: bool):
+    """The sweep engine; with TensorFlow where this process is to train, before the parent run is opened."""
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
-        if cfg.launcher._target_.endswith(".inline") and not all(step.settled for step in steps):
-            from aelab import run  # noqa: F401 - TensorFlow, before the parent run is opened
-        from aelab import sweep as engine
-    return engine.sweep(jobs, steps, client)
+        if cfg.launcher._target_.endswith(".inline") and not settled:
+            from aelab import run  # noqa: F401
+        from aelab import engine
+    return engine
 
 
 def _rerun(argv: list[str]) -> int:

@@ -125,6 +125,14 @@ class Job(NamedTuple):
     signature: str
 
 
+def job(words: list[str], dirs: list[Path], multirun: bool, number: int = 0, bases: dict | None = None) -> Job:
+    """One job, composed and checked; its overrides are the words without Hydra's. Must be called within `session`."""
+    cfg = compose(words, dirs, number, bases)
+    hydra, sign = HydraConfig.get(), signature(cfg)
+    folder = Path(hydra.sweep.dir).absolute() / hydra.sweep.subdir if multirun else Path(hydra.run.dir).absolute()
+    return Job([word for word in words if not name_of(word).startswith("hydra")], cfg, folder, sign)
+
+
 def based(overrides: list[str], dirs: list[Path], bases: dict) -> DictConfig:
     """What Hydra composes; from `bases`, by then filled, where only single values differ from an earlier one.
 
@@ -267,7 +275,7 @@ def signature(cfg: DictConfig) -> str:
 
 def flat(cfg: DictConfig) -> dict[str, object]:
     """Every value of a config by its dotted name, the choices by their group's: what runs are compared by."""
-    found = {k: v or "none" for k, v in cfg.choices.items()}
+    found = {k: v or "none" for k, v in cfg.choices.items() if k not in ELSEWHERE}
 
     def walk(prefix, node):
         for key, value in node.items():

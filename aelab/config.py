@@ -30,6 +30,12 @@ class DataUnavailable(DataError):
     """Data that is neither on this machine nor to be downloaded."""
 
 
+class Stopped(AelabError):
+    """A run that is ended before its time, on purpose: it did not fail, and can be gone on with."""
+
+    code = 0
+
+
 class Range(NamedTuple):
     """Bounds of a number, closed unless `open`; None is no bound."""
 
@@ -161,8 +167,11 @@ def conforms(value: Any, kind: Any) -> bool:
         bounds = next((a for a in args[1:] if isinstance(a, Range)), Range(None, None))
         return conforms(value, args[0]) and (
             value is None
-            or ((bounds.low is None or value >= bounds.low) and (bounds.high is None or value <= bounds.high))
-            and not (bounds.open and value == bounds.low)
+            or (
+                (bounds.low is None or value >= bounds.low)
+                and (bounds.high is None or value <= bounds.high)
+                and not (bounds.open and value == bounds.low)
+            )
         )
     if origin is Literal:
         return value in args

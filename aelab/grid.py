@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
@@ -41,47 +40,55 @@ def every(overrides: list[str], dirs: list[Path], multirun: bool) -> tuple[list[
     own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     rest = [o for o in overrides if o not in own]
     listed = jobs(overrides, dirs) if multirun else [rest]
-    found, refused, bases = {}, [], {}
+    found, refused, bases, home = {}, [], {}, None
     for words in listed:
         try:
-            cfg = compose.compose([*own, *words], dirs, len(found), bases)
+            job = compose.job([*own, *words], dirs, multirun, len(found), bases)
         except ConfigError as error:
             if not any("glob(" in o for o in rest):
                 raise
             refused.append(Refused(words, str(error)))
             continue
-        hydra, signature = HydraConfig.get(), compose.signature(cfg)
-        if not found:  # the names have the time in them
-            home = Path(hydra.sweep.dir if multirun else hydra.run.dir).absolute()
-        folder = home / hydra.sweep.subdir if multirun else home
-        found.setdefault(signature, Job(words, cfg, folder, signature))
+        home = home or job.folder.parent  # the names have the time in them
+        found.setdefault(job.signature, job._replace(folder=home / job.folder.name) if multirun else job)
     if not found:
         raise ConfigError(refused[0].why)
     return list(found.values()), refused
 
 
-def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
-    """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
+def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
+    """What says how to sweep: the config of the first values, as it is, intervals left out. Within `session`."""
     try:
-        hydra_compose("config", compose.search_path(dirs) + [o for o in overrides if o.startswith("hydra")])
-        parsed = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
-        parsed = [o for o in parsed if not o.key_or_group.startswith("hydra")]
-        axes = {o.get_key_element(): [list(words) for words in _values(o)] for o in parsed}
-        first = [words[0] for axis in axes.values() for words in axis[:1]]
-        own = [o for o in overrides if o.startswith("hydra")]
-        settings = hydra_compose("config", [*compose.search_path(dirs), *own, *first]).sweep
+        own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
+        plain = [words[0] for o in _parsed(overrides, dirs) if not o.is_interval_sweep() for words in _values(o)[:1]]
+        cfg = hydra_compose("config", [*compose.search_path(dirs), *own, *plain])
     except HydraException as error:
         raise compose.explain(error, overrides, dirs) from error
-    check.settings("sweep", OmegaConf.to_container(settings), Sweep)
+    check.settings("sweep", OmegaConf.to_container(cfg.sweep), Sweep)
+    return cfg
+
+
+def _parsed(overrides: list[str], dirs: list[Path]) -> list:
+    found = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
+    return [o for o in found if not o.key_or_group.startswith("hydra")]
+
+
+def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
+    settings = first(overrides, dirs).sweep
+    parsed = _parsed(overrides, dirs)
+    if typed := [o.input_line for o in parsed if o.is_interval_sweep()]:
+        raise ConfigError(f"{typed[0]}: an interval is no list of values; add search=tpe, or give range(...) or a list")
+    axes = {o.get_key_element(): _values(o) for o in parsed}
     for key, values in (settings.over or {}).items():
         if key not in axes:
             (o,) = OverridesParser.create().parse_overrides(written_out([f"{key}={values}"], dirs))
-            axes[key] = [list(words) for words in _values(o)]
+            axes[key] = _values(o)
     return [[o for words in job for o in words] for job in itertools.product(*_combined(axes, settings))]
 
 
 def _values(override) -> list[list[str]]:
-    return BasicSweeper.split_arguments([override], None)[0]
+    return [list(words) for words in BasicSweeper.split_arguments([override], None)[0]]
 
 
 def _combined(axes: dict[str, list[list[str]]], settings: DictConfig) -> list[list[list[str]]]:

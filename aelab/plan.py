@@ -41,12 +41,12 @@ class Step(NamedTuple):
         return self.state in ("done", "failed", "running")
 
 
-def signed(client, name: str) -> list:
-    """All runs of an experiment that have a signature, the newest first."""
+def signed(client, name: str, signature: str | None = None) -> list:
+    """The runs of an experiment that have this signature, or any where none is given, the newest first."""
     found = client.get_experiment_by_name(name)
     runs, page = [], None
     while found:
-        wanted = "tags.`aelab.signature` != ''"
+        wanted = f"tags.`aelab.signature` = '{signature}'" if signature else "tags.`aelab.signature` != ''"
         part = client.search_runs(
             [found.experiment_id], wanted, order_by=["attributes.start_time DESC"], page_token=page
         )
@@ -56,10 +56,13 @@ def signed(client, name: str) -> list:
     return runs
 
 
-def known(client, experiment: str) -> dict[str, list[Past]]:
-    """The runs of an experiment by signature, the newest first; those on other data than asked for are left out."""
+def known(client, experiment: str, signature: str | None = None) -> dict[str, list[Past]]:
+    """The runs of an experiment by signature, the newest first, or those of one signature.
+
+    Those on other data than asked for are left out.
+    """
     found: dict[str, list[Past]] = {}
-    for run in signed(client, experiment):
+    for run in signed(client, experiment, signature):
         tags = run.data.tags
         if "aelab.fallback" not in tags:
             found.setdefault(tags["aelab.signature"], []).append(_past(run))

@@ -22,14 +22,12 @@ import filelock
 from omegaconf import DictConfig, OmegaConf
 
 from aelab import check, compose, console
-from aelab.config import AelabError, ConfigError, Count, Whole
+from aelab.config import AelabError, ConfigError, Count, Stopped, Whole
 from aelab.space import Space, better
 
 
-class Pruned(AelabError):
+class Pruned(Stopped):
     """A trial that was stopped as worse than others at the same epoch: neither failed nor finished."""
-
-    code = 0
 
 
 def random(seed: int, /):

@@ -1,92 +1,36 @@
-"""A sweep: one parent run in MLflow, one child for each job, and a table at the end."""
+"""What came of a sweep: a row for each job, as a table on the terminal, a CSV, and a report with figures."""
 
-import contextlib
-import hashlib
 import json
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from aelab import charts, circumstances, compose, console, grid, past, plan, report, tracking, work
-from aelab.compose import Job
-from aelab.plan import Step
-from aelab.work import Outcome, Work
+from aelab import charts, circumstances, console, grid, report
 
 COLUMN = 15
 """Characters that a column of the table takes."""
-NOT_RUN = Outcome(None, "not run: a job failed, and sweep.on_error=stop")
 FIGURES = 6
 """The first of the metrics are drawn."""
 
 
-def sweep(jobs: list[Job], steps: list[Step], client) -> int:
-    """Run what is to be run of a sweep's jobs under one parent run; returns the exit code.
-
-    The parent of a sweep that was stopped, or is issued again, is gone on with, and so is its folder.
-    """
-    cfg = jobs[0].cfg
-    sign = hashlib.sha256("".join(sorted(job.signature for job in jobs)).encode()).hexdigest()[:8]
-    earlier = None if cfg.sweep.force else plan.parent(client, cfg.tracking.experiment, sign)
-    folder = earlier.folder if earlier else jobs[0].folder.parent
-    jobs = [
-        job._replace(folder=step.past.folder if step.state == "resume" else folder / job.folder.name)
-        for job, step in zip(jobs, steps, strict=True)
-    ]
-    name = f"sweep-{cfg.choices.task} ({len(jobs)} jobs)"
-    console.out.print(f"sweep of {len(jobs)} jobs")
-    with tracking.start(cfg, folder, name, tags={"aelab.sweep": sign}, earlier=earlier and earlier.run_id) as log:
-        outcomes = perform(cfg, zip(jobs, steps, strict=True), len(jobs), log)
-        found = frame([(job.overrides, outcomes.get(n, NOT_RUN)) for n, job in enumerate(jobs)])
-        failed = int(found["state"].eq("failed").sum())
-        log.batch(
-            metrics={"sweep/jobs": len(found), "sweep/failed": failed},
-            tags={"aelab.jobs": json.dumps([job.overrides for job in jobs])[:5000]},
-        )
-        if failed < len(found):
-            log.files(folder, write(found, folder, name, cfg))
-    return told(found, folder)
-
-
-def perform(cfg, items: Iterable[tuple[Job, Step]], total: int, log) -> dict[int, Outcome]:
-    """The outcomes of jobs by their place; jobs are taken from `items` as there is room to run them."""
-    outcomes, began, ran = {}, time.time(), 0
-
-    def works():
-        for number, (job, step) in enumerate(items):
-            console.out.rule(f"job {number + 1}/{total}: {grid.told(job.overrides)}")
-            if step.settled:
-                before = "" if step.state == "running" else " before"
-                console.out.print(f"{step.state}{before}: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
-                done = plan.outcome(step.past) if step.state == "done" else None
-                outcomes[number] = Outcome(done, step.why)
-            else:
-                yield Work(number, job, log.run_id)
-
-    launched = compose.build(cfg.launcher, works(), work.elsewhere)
-    with contextlib.closing(launched):
-        for one, outcome in launched:
-            outcomes[one.number], ran = outcome, ran + 1
-            if outcome.metrics is None:
-                console.complain(f"job {one.number + 1} failed: {outcome.reason} (details: {one.job.folder}/run.log)")
-                tracking.fail(log.client, past.run_of(one.job.folder), outcome.reason)
-                if cfg.sweep.on_error == "stop":
-                    break
-            left = (time.time() - began) / ran * (total - len(outcomes))
-            console.out.print(f"job {one.number + 1} ended; {len(outcomes)} of {total} done, about {left:.0f} s left")
-    return outcomes
-
-
-def told(found: pd.DataFrame, folder: Path) -> int:
-    """The last lines: the table, the report, what failed; returns the exit code."""
-    failed = int(found["state"].eq("failed").sum())
-    console.out.print(table(found))
+def finish(results: list, name: str, folder: Path, log, cfg, best: int | None = None) -> int:
+    """Log and print what came of a sweep's jobs; returns the exit code. `best` is the place of a search's best."""
+    found = frame(results)
+    if best is None:
+        best = winner(found, cfg)
+    failed, finished = (int(found["state"].eq(state).sum()) for state in ("failed", "finished"))
+    log.batch(
+        metrics={"sweep/jobs": len(found), "sweep/failed": failed},
+        tags={"aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000]},
+    )
+    if finished:
+        log.files(folder, write(found, folder, name, cfg))
+    console.out.print(table(found, best))
     if said := others(found):
         console.complain(said)
-    if failed < len(found):
+    if finished:
         console.out.print(f"report      {folder / 'report.html'}", soft_wrap=True)
     if failed:
         console.complain(failures(found))
@@ -99,7 +43,7 @@ def frame(results: list) -> pd.DataFrame:
     swept = [k for k in settings[0] if len({s.get(k) for s in settings}) > 1]
     rows = [
         {k: setting.get(k, "") for k in swept}
-        | {"state": "finished" if outcome.metrics else "failed"}
+        | {"state": "finished" if outcome.metrics else "failed" if outcome.code else "pruned"}
         | (outcome.metrics or {"why": outcome.reason})
         for setting, (_, outcome) in zip(settings, results, strict=True)
     ]
@@ -116,6 +60,15 @@ def others(found: pd.DataFrame) -> str:
     """What to say where jobs could not have their data set; empty where all had."""
     count = int(found["data/fallback"].notna().sum()) if "data/fallback" in found else 0
     return f"{count} of {len(found)} jobs used other data than those asked for: see their reports" if count else ""
+
+
+def winner(found: pd.DataFrame, cfg) -> int | None:
+    """The place of the best job by the first metric of `parts`; None where no better direction is known."""
+    first = next(iter(parts(found)[1]), "")
+    goal = cfg.metric.get(first.partition("/")[2].partition("@")[0], {}).get("goal")
+    if not goal or not found[first].notna().any():
+        return None
+    return int(found[first].idxmax() if goal == "max" else found[first].idxmin())
 
 
 def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -156,20 +109,24 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]
 
 
-def table(found: pd.DataFrame) -> Table:
+def table(found: pd.DataFrame, best: int | None = None) -> Table:
     """One row a job: the values that differ between jobs, and as many of the test metrics as there is room for.
 
-    Jobs that differ by seed or fold alone are repeats: their mean and sample standard deviation stand below.
+    The row of the best job is in bold, with a star. Jobs that differ by seed or fold alone are repeats: their mean,
+    sample standard deviation and 95 % confidence interval of the mean stand below.
     """
     swept, names = parts(found)
     names = names[: max(console.out.width // COLUMN - len(swept), 2)]
     shown = Table(title="metrics by job")
     for name in (*swept, *names):
         shown.add_column(name, justify="right", overflow="fold")
-    for _, row in found.iterrows():
-        failed = row["state"] == "failed"
-        values = ["failed", *[""] * (len(names) - 1)] if failed else [f"{row[n]:.4g}" for n in names]
-        shown.add_row(*map(console.short, row[swept]), *values[: max(len(names), 1)])
+    for place, row in found.iterrows():
+        done, star = row["state"] == "finished", " *" if place == best else ""
+        values = [f"{row[n]:.4g}{star}" for n in names] if done else [row["state"], *[""] * (len(names) - 1)]
+        style = "bold" if star else None
+        shown.add_row(*map(console.short, row[swept]), *values[: max(len(names), 1)], style=style)
+    if best is not None:
+        shown.caption = f"* best by {names[0]}"
     if repeated := [k for k in swept if k in grid.REPEATS]:
         shown.add_section()
         others = [k for k in swept if k not in repeated]

@@ -29,7 +29,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from aelab import circumstances, console
-from aelab.config import AelabError
+from aelab.config import AelabError, Stopped
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -249,7 +249,7 @@ def start(
 
     try:
         yield log
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         end("KILLED", str(stop) or "interrupted (^C)")
         raise
     except BaseException as error:

@@ -1,11 +1,13 @@
 """The contract of launchers that give each job a process, here and on a cluster; and a cluster that loses a node."""
 
+import json
 import os
 import re
 import signal
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import commands
 import launched
@@ -193,6 +195,41 @@ def test_a_node_that_dies_loses_no_job(nodes, tmp_path):
     for work in works:
         words, pids = launched.trace(work)
         assert words == ["begun"] * (1 + (pids[0] in lost)) + ["ended"]
+
+
+def swept(cwd):
+    """The metrics of each job, but for times."""
+    files = sorted(cwd.glob("outputs/sweeps/*/*/*/metrics.json"))
+    found = [json.loads(file.read_text()) for file in files]
+    return [{k: v for k, v in metrics.items() if not k.startswith("time/")} for metrics in found]
+
+
+def test_a_sweep_whose_node_dies_gives_what_it_gives_in_process(nodes, tmp_path):
+    grid = ("model.bottleneck=4,8,16", "fit.epochs=20", "fit.deterministic=true", "fit.precision=float32")
+    words = ("-m", "dataset=digits", "debug=fast", "model=conv_ae", "model.widths=[8,16]", *grid)
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    same = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "2")  # as sums depend on them
+    commands.done(*words, "launcher=inline", cwd=here, **same)
+    node = nodes.add_node(num_cpus=2)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    running = commands.start(*words, "launcher=ray", f"launcher.address={nodes.address}", "launcher.cpus=2", cwd=there)
+
+    def trained():
+        logs = {f.path for p in raylet.children(recursive=True) for f in p.open_files() if f.path.endswith("run.log")}
+        files = [Path(log).parent / "history.csv" for log in logs]
+        return next((file for file in files if file.exists() and len(file.read_text().splitlines()) > 2), None)
+
+    history = commands.wait_for(trained, "a job of the node that has a checkpoint")
+    for process in [raylet, *raylet.children(recursive=True)]:
+        process.kill()
+    result = commands.end(running)
+    assert (result.returncode, result.stderr) == (0, "")
+    log = (history.parent / "run.log").read_text()
+    assert (log.count("started with"), log.count("epoch 1/20")) == (2, 1)  # it went on
+    assert len(swept(there)) == 3
+    assert swept(there) == swept(here)
 
 
 def test_a_job_that_no_node_has_room_for_is_refused(nodes):

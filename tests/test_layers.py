@@ -62,8 +62,8 @@ LAYERS = (
     ("aelab.launchers.alone",),
     ("aelab.launchers.*",),
     ("aelab.plan", "aelab.search"),
-    ("aelab.stored", "aelab.compare", "aelab.sweep", "aelab.services", "aelab.help"),
-    ("aelab.lookup", "aelab.generate"),
+    ("aelab.stored", "aelab.compare", "aelab.sweep", "aelab.sync", "aelab.services", "aelab.help"),
+    ("aelab.lookup", "aelab.generate", "aelab.engine"),
     ("aelab.commands",),
     ("aelab.cli",),
 )
