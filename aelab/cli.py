@@ -241,6 +241,7 @@ COMMANDS = {
     **{f.__name__: f for f in USED},
     "rerun": _rerun,
     "resume": _resume,
+    "sync": commands.sync,
     "ui": _ui,
     "doctor": _doctor,
 }

@@ -138,3 +138,19 @@ def similar(argv: list[str]) -> int:
         )
     cfg.similarity, cfg.choices.similarity = chosen.similarity, chosen.choices.similarity
     return _call("similar", folder, cfg, own["item"], _number(_filled(own, more), "top"), module="lookup")
+
+
+def sync(argv: list[str]) -> int:
+    """Bring run folders to a store."""
+    folders = [Path(w) for w in argv if "=" not in w or Path(w).is_dir()]
+    known = {"to": "[URI]", "output_dir": "[outputs]"}
+    own, rest = options([w for w in argv if Path(w) not in folders], known)
+    if rest:
+        raise ConfigError(check.unknown(rest[0], rest[0].partition("=")[0], known))
+    if gone := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ConfigError(f"{gone[0]}: no such folder; this command takes run folders, {', '.join(known)}")
+    home = own.get("output_dir", "outputs")
+    from aelab.sync import sync
+
+    folders = folders or [Path(home) / "runs", Path(home) / "sweeps"]
+    return sync(folders, own.get("to") or os.environ.get("MLFLOW_TRACKING_URI"), home)

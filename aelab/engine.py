@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from aelab import compose, console, grid, past, plan, search, sweep, tracking, work
+from aelab import compose, console, grid, plan, search, sweep, tracking, work
 from aelab.compose import Job
 from aelab.plan import Step
 from aelab.space import Space
@@ -101,7 +101,7 @@ def perform(
             ran += 1
             if outcome.code:
                 console.complain(f"job {one.number + 1} failed: {outcome.reason} (details: {one.job.folder}/run.log)")
-                tracking.fail(log.client, past.run_of(one.job.folder), outcome.reason)
+                tracking.fail(log.client, one.job.folder, outcome.reason)
                 if cfg.sweep.on_error == "stop":
                     break
             ended = done + len(outcomes)

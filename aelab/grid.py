@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aelab import check, compose
 from aelab.compose import Job
-from aelab.config import ConfigError, Sweep
+from aelab.config import ConfigError, Sweep, Whole, conforms, describe
 
 REPEATS = ("seed", "dataset.fold")
 """Swept values that make a job the repeat of another."""
@@ -75,24 +75,29 @@ def _parsed(overrides: list[str], dirs: list[Path]) -> list:
 
 def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
     """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
-    settings = first(overrides, dirs).sweep
+    cfg = first(overrides, dirs)
     parsed = _parsed(overrides, dirs)
-    if typed := [o.input_line for o in parsed if o.is_interval_sweep()]:
-        raise ConfigError(f"{typed[0]}: an interval is no list of values; add search=tpe, or give range(...) or a list")
+    typed = {o.get_key_element() for o in parsed}
+    over = [f"{key}={values}" for key, values in (cfg.sweep.over or {}).items() if key not in typed]
+    try:
+        parsed += _parsed(over, dirs)
+    except HydraException as error:
+        raise compose.explain(error, over, dirs) from error
+    if intervals := [o.input_line for o in parsed if o.is_interval_sweep()]:
+        raise ConfigError(
+            f"{intervals[0]}: an interval is no list of values; add search=tpe, or give range(...) or a list"
+        )
     axes = {o.get_key_element(): _values(o) for o in parsed}
-    for key, values in (settings.over or {}).items():
-        if key not in axes:
-            (o,) = OverridesParser.create().parse_overrides(written_out([f"{key}={values}"], dirs))
-            axes[key] = _values(o)
-    return [[o for words in job for o in words] for job in itertools.product(*_combined(axes, settings))]
+    return [[o for words in job for o in words] for job in itertools.product(*_combined(axes, cfg))]
 
 
 def _values(override) -> list[list[str]]:
     return [list(words) for words in BasicSweeper.split_arguments([override], None)[0]]
 
 
-def _combined(axes: dict[str, list[list[str]]], settings: DictConfig) -> list[list[list[str]]]:
+def _combined(axes: dict[str, list[list[str]]], cfg: DictConfig) -> list[list[list[str]]]:
     """The axes as they are multiplied: those of `sweep.zip` side by side, those of a table and of seeds added."""
+    settings = cfg.sweep
     if missing := [key for key in settings.zip if len(axes.get(key, ())) < 2]:
         raise ConfigError(f"sweep.zip: {missing[0]} is not swept; give it several values, as {missing[0]}=1,2")
     sizes = {key: len(axes[key]) for key in settings.zip}
@@ -102,21 +107,27 @@ def _combined(axes: dict[str, list[list[str]]], settings: DictConfig) -> list[li
     rows = list(zip(*(axes[key] for key in settings.zip), strict=True))
     zipped = [[[o for words in row for o in words] for row in rows]] if rows else []
     found = [axis for key, axis in axes.items() if key not in settings.zip] + zipped
+    swept = {key for key, axis in axes.items() if len(axis) > 1}
     if settings.table:
         found.append(table(Path(settings.table)))
+        columns = {compose.name_of(o) for row in found[-1] for o in row}
+        if twice := sorted(columns & swept):
+            raise ConfigError(f"sweep.table: {twice[0]} is a column, and is swept beside it; leave one of them out")
+        swept |= columns
     if settings.seeds:
-        if len(axes.get("seed", ())) > 1:
+        if "seed" in swept:
             raise ConfigError("sweep.seeds: the seed is swept already; leave one of them out")
-        base = int(axes.pop("seed", [["seed=0"]])[0][0].partition("=")[2])
+        if not conforms(cfg.seed, Whole):
+            raise ConfigError(f"seed: expected {describe(Whole)}, got {cfg.seed!r}")
         found = [axis for axis in found if not axis[0] or not axis[0][0].startswith("seed=")]
-        found.append([[f"seed={base + i}"] for i in range(settings.seeds)])
+        found.append([[f"seed={cfg.seed + i}"] for i in range(settings.seeds)])
     return found
 
 
 def table(file: Path) -> list[list[str]]:
     """The overrides of each row of a CSV whose header names the values; an empty field leaves its value out."""
     try:
-        with file.open(newline="", encoding="utf-8") as text:
+        with file.open(newline="", encoding="utf-8-sig") as text:
             header, *rows = [row for row in csv.reader(text) if row]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"sweep.table={file}: cannot be read ({error})") from error

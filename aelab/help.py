@@ -51,6 +51,7 @@ COMMANDS = (
     ),
     ("aelab rerun run=DIR_OR_ID", "start a run again from its stored config"),
     ("aelab resume run=DIR_OR_ID", "go on with a run that was stopped, from its last checkpoint"),
+    ("aelab sync to=URI", "bring runs to a store that lost them, or has never seen them"),
     ("aelab ui port=5000", "open the MLflow UI on the runs made here"),
     ("aelab doctor", "versions, devices, precision, store, data"),
     ("aelab --cfg job key=value ...", "show the composed config and run nothing"),

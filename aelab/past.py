@@ -1,15 +1,12 @@
 """A run of the past: its folder and its config. Nothing heavy is imported for what needs no more than that."""
 
-import json
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from aelab import check, compose
+from aelab import account, check, compose
 from aelab.config import AelabError, ConfigError
 
-NOTE = "run.json"
-"""Which run of the tracking store a folder belongs to."""
 EXAMPLES = "examples.parquet"
 """A row for each test example, with its metrics."""
 
@@ -30,17 +27,10 @@ def find(run: str, output_dir: str, uri: str | None) -> Path:
 
 def unfinished(job: compose.Job) -> str | None:
     """The MLflow id of a run in a job's folder that was the same job and did not come to its end; None else."""
-    note = job.folder / NOTE
-    if not note.exists() or (job.folder / "metrics.json").exists():
+    if not (job.folder / account.NAME).exists() or (job.folder / "metrics.json").exists():
         return None
-    known = json.loads(note.read_text())
-    return known["run_id"] if known["signature"] == job.signature else None
-
-
-def run_of(folder: Path) -> str | None:
-    """The MLflow id of a run folder's run; None where it was not begun."""
-    note = folder / NOTE
-    return json.loads(note.read_text())["run_id"] if note.exists() else None
+    known = account.read(job.folder)
+    return known["run_id"] if known.get("signature") == job.signature else None
 
 
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:

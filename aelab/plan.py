@@ -9,8 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from aelab import compose, console
-from aelab.past import NOTE
+from aelab import account, compose, console
 from aelab.tracking import DIED
 
 NEAREST = 3
@@ -109,7 +108,7 @@ def step(cfg, own: list[Past], finished: list[Past], force: bool, retry: str | N
         return Step("again", f"sweep.force; run {last.run_id[:8]} was not finished", None)
     if last.status == "FAILED" and last.reason != DIED and retry != "failed":
         return Step("failed", last.reason, last)
-    if not (last.folder / NOTE).exists():
+    if not (last.folder / account.NAME).exists():
         return Step("again", f"run {last.run_id[:8]} was not finished, and {last.folder} is not there", None)
     return Step("resume", f"run {last.run_id[:8]} was not finished: {last.reason or last.status}", last)
 

@@ -13,7 +13,19 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.panel import Panel
 
-from aelab import archive, backend, callbacks, circumstances, compose, console, corruptions, grid, past, tracking
+from aelab import (
+    account,
+    archive,
+    backend,
+    callbacks,
+    circumstances,
+    compose,
+    console,
+    corruptions,
+    grid,
+    past,
+    tracking,
+)
 from aelab import report as pages
 from aelab.compose import build
 from aelab.config import ConfigError
@@ -44,8 +56,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
         )
         facts = facts_of(job, data, model, precision) | {"test fingerprint": tested}
         with tracking.start(cfg, folder, name, parent, tags(facts, reason), earlier) as log:
-            note = {"run_id": log.run_id, "signature": job.signature}
-            (folder / past.NOTE).write_text(json.dumps(note) + "\n")
+            account.note(folder, signature=job.signature)
             log.batch(params=parameters(cfg, data))
             log.dataset(data)
             clock = time.perf_counter()
@@ -65,7 +76,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
             metrics["time/total_s"] = before + time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
-            log.files(folder, sorted(p.name for p in folder.iterdir() if p.suffix in SHOWN))
+            log.files(folder, account.shown(folder))
         (folder / callbacks.FILE).unlink(missing_ok=True)
         finish(metrics, folder, log, cfg)
     if log.lost:
@@ -112,10 +123,6 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
-
-
-SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
-"""Files of a run folder that the tracker gets; what else is there belongs to the model."""
 
 
 def announce(data, reason: str | None) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 from rich.table import Table
+from scipy.special import stdtrit
 
-from aelab import charts, circumstances, console, grid, report
+from aelab import account, charts, circumstances, console, grid, report
 
 COLUMN = 15
 """Characters that a column of the table takes."""
@@ -21,12 +22,13 @@ def finish(results: list, name: str, folder: Path, log, cfg, best: int | None = 
     if best is None:
         best = winner(found, cfg)
     failed, finished = (int(found["state"].eq(state).sum()) for state in ("failed", "finished"))
-    log.batch(
-        metrics={"sweep/jobs": len(found), "sweep/failed": failed},
-        tags={"aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000]},
-    )
+    counts = {"sweep/jobs": len(found), "sweep/failed": failed}
+    jobs = {"aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000]}
+    (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
+    account.note(folder, tags=account.read(folder)["tags"] | jobs)
+    log.batch(metrics=counts, tags=jobs)
     if finished:
-        log.files(folder, write(found, folder, name, cfg))
+        log.files(folder, ["metrics.json", *write(found, folder, name, cfg)])
     console.out.print(table(found, best))
     if said := others(found):
         console.complain(said)
@@ -62,10 +64,15 @@ def others(found: pd.DataFrame) -> str:
     return f"{count} of {len(found)} jobs used other data than those asked for: see their reports" if count else ""
 
 
+def direction(metric: str, cfg) -> str | None:
+    """Whether "min" or "max" of a final metric is better; None where the config does not say."""
+    return cfg.metric.get(metric.partition("/")[2].partition("@")[0], {}).get("goal")
+
+
 def winner(found: pd.DataFrame, cfg) -> int | None:
     """The place of the best job by the first metric of `parts`; None where no better direction is known."""
     first = next(iter(parts(found)[1]), "")
-    goal = cfg.metric.get(first.partition("/")[2].partition("@")[0], {}).get("goal")
+    goal = direction(first, cfg)
     if not goal or not found[first].notna().any():
         return None
     return int(found[first].idxmax() if goal == "max" else found[first].idxmin())
@@ -89,7 +96,8 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     tested = [k for k in metrics if k.startswith("test/") and done[k].notna().any()]
     families = charts.families(done.set_axis(labels), tested)
     single = [k for k in tested if k.partition("@")[0] not in families][:FIGURES]
-    figures = {k.replace("test/", ""): charts.swept(done, swept, k) for k in single} if swept else {}
+    drawn = {k: charts.swept(done, swept, k, direction(k, cfg)) for k in single} if swept else {}
+    figures = {k.replace("test/", ""): figure for k, figure in drawn.items()}
     for name, values in families.items():
         shown = name.replace("test/", "")
         figures[shown] = charts.lines(
@@ -107,6 +115,14 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
         notices=[told for told in (failures(found), others(found)) if told],
     )
     return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]
+
+
+def spread(values: pd.Series) -> str:
+    """Mean, sample standard deviation, and the 95 % confidence interval of the mean by Student's t, a line each."""
+    if len(values) < 2:
+        return f"{values.mean():.4f}"
+    half = stdtrit(len(values) - 1, 0.975) * values.std() / len(values) ** 0.5
+    return f"{values.mean():.4f}\n± {values.std():.4f}\n± {half:.4f}"
 
 
 def table(found: pd.DataFrame, best: int | None = None) -> Table:
@@ -132,8 +148,7 @@ def table(found: pd.DataFrame, best: int | None = None) -> Table:
         others = [k for k in swept if k not in repeated]
         done = found[found["state"] == "finished"]
         for key, rows in done.groupby(others, sort=False) if others else [((), done)]:
-            setting = dict(zip(others, key, strict=True)) | dict.fromkeys(repeated, "mean, sd")
-            spread = (f"\n± {rows[n].std():.4f}" if len(rows) > 1 else "" for n in names)
-            cells = (f"{rows[n].mean():.4f}{told}" for n, told in zip(names, spread, strict=True))
+            setting = dict(zip(others, key, strict=True)) | dict.fromkeys(repeated, "mean\nsd\n95 %")
+            cells = map(spread, (rows[n] for n in names))
             shown.add_row(*(console.short(setting[k]) for k in swept), *cells)
     return shown

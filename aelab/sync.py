@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from aelab import account, console, tracking
+from aelab import account, circumstances, console, tracking
 from aelab.config import AelabError
 
 ALL = 3
@@ -73,9 +73,9 @@ def ending(folder: Path, told: Mapping) -> tuple[str, str | None, int | None]:
     if told["status"] != "RUNNING":
         return told["status"], told["reason"], told["end_time"]
     last = max(file.stat().st_mtime for file in folder.rglob("*"))
-    if account.dead({**told["tags"], "aelab.heartbeat": str(last)}):
-        return "FAILED", account.DIED, int(last * 1000)
-    return "RUNNING", None, None
+    if circumstances.alive({**told["tags"], "aelab.heartbeat": str(last)}):
+        return "RUNNING", None, None
+    return "FAILED", tracking.DIED, int(last * 1000)
 
 
 def bring(client, runs: dict, folder: Path, told: Mapping) -> str:

@@ -28,7 +28,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from aelab import circumstances, console
+from aelab import account, circumstances, console
 from aelab.config import AelabError, Stopped
 
 for noisy in ("mlflow", "alembic"):
@@ -45,11 +45,11 @@ class TrackingError(AelabError):
 
 
 def store(uri: str | None, output_dir: str) -> tuple[str, str | None]:
-    """The tracking URI and, for the store of our own, where artifacts go: both absolute."""
-    if uri:
+    """The tracking URI and, for a database without a server, where artifacts go: both absolute."""
+    if uri and uri.startswith("http"):
         return uri, None
     folder = Path(output_dir).resolve()
-    return f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlartifacts").as_uri()
+    return uri or f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlartifacts").as_uri()
 
 
 def _reachable(uri: str) -> None:
@@ -78,7 +78,7 @@ def _address(where: str) -> None:
 
 
 def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str | None]:
-    """A client of the store, which is made first where it is new; and where our own store keeps artifacts."""
+    """A client of the store, which is made first where it is new; and where artifacts go without a server."""
     where, artifacts = store(uri, output_dir)
     _reachable(where)
     lock = contextlib.nullcontext()
@@ -91,7 +91,7 @@ def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str 
             _address(where)
             client = mlflow.MlflowClient(where)
             client.search_experiments(max_results=1)
-    except LOST as error:
+    except (*LOST, ImportError) as error:  # the latter: a database without its driver
         raise TrackingError(f"the tracking store {where} cannot be used: {_short(error)}") from error
     return client, artifacts
 
@@ -124,12 +124,17 @@ def close_dead(client: mlflow.MlflowClient, name: str) -> None:
             client.set_terminated(run.info.run_id, "FAILED")
 
 
+def inputs(dataset: Mapping[str, str]) -> list[DatasetInput]:
+    """A data set, by the names that MLflow has for its parts, as the input of a run."""
+    return [DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", "training")])]
+
+
 class Log:
     """What a run says to MLflow. Once the store is lost it says so, goes silent, and sets `lost`."""
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str, last: int = 0):
-        self.client, self.run_id, self.experiment_id, self.lost = client, run_id, experiment_id, None
-        self.last = last  # the last epoch that it knows
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str, folder: Path, last: int = 0):
+        self.client, self.run_id, self.experiment_id, self.folder = client, run_id, experiment_id, folder
+        self.last, self.lost = last, None  # the last epoch that it knows
 
     def _send(self, call, *args, **keywords):
         if self.lost:
@@ -145,6 +150,8 @@ class Log:
     def batch(self, metrics: Mapping = {}, params: Mapping = {}, tags: Mapping = {}, step: int = 0) -> None:
         """Metrics, parameters and tags in one write."""
         now = int(time.time() * 1000)
+        if params:
+            account.note(self.folder, params={k: str(v)[:6000] for k, v in params.items()})
         self._send(
             self.client.log_batch,
             metrics=[Metric(k.replace(*REFUSED), float(v), now, step) for k, v in metrics.items()],
@@ -172,11 +179,9 @@ class Log:
 
     def dataset(self, data) -> None:
         """The data set as the run's input: name, fingerprint and source."""
-        entity = Dataset(data.name, data.fingerprint[:36], "local", data.source)
-        self._send(
-            self.client.log_inputs,
-            datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", "training")])],
-        )
+        told = {"name": data.name, "digest": data.fingerprint[:36], "source_type": "local", "source": data.source}
+        account.note(self.folder, dataset=told)
+        self._send(self.client.log_inputs, datasets=inputs(told))
 
     def files(self, folder: Path, names: list[str]) -> None:
         """Files of the run folder as artifacts."""
@@ -235,17 +240,22 @@ def start(
         if earlier:
             last = _reopened(client, earlier, own)
         else:
-            earlier, last = client.create_run(where, tags=own, run_name=name).info.run_id, 0
+            info = client.create_run(where, tags=own, run_name=name).info
+            earlier, last = info.run_id, 0
+            account.note(folder, run_id=earlier, start_time=info.start_time, experiment=cfg.tracking.experiment)
     except LOST as error:
         raise TrackingError(
             f"the tracking store {store(cfg.tracking.uri, cfg.output_dir)[0]} cannot be used: {_short(error)}"
         ) from error
-    log = Log(client, earlier, where, last)
+    log = Log(client, earlier, where, folder, last)
+    account.note(folder, status="RUNNING", log_model=cfg.tracking.log_model, tags=own)
 
     def end(status: str, reason: str | None = None):
+        reason, now = reason and reason[:500], int(time.time() * 1000)
+        account.note(folder, status=status, reason=reason, end_time=now)
         if reason:
-            log.batch(tags={"aelab.reason": reason[:500]})
-        log._send(client.set_terminated, status)
+            log.batch(tags={"aelab.reason": reason})
+        log._send(client.set_terminated, status, now)
 
     try:
         yield log
@@ -271,11 +281,14 @@ def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str])
     return max((m.step for m in client.get_metric_history(run_id, "time/epoch_s")), default=0)
 
 
-def fail(client: mlflow.MlflowClient, run_id: str | None, reason: str) -> None:
-    """Close a run that its own process could not close, or closed as KILLED, as FAILED; None was not begun."""
+def fail(client: mlflow.MlflowClient, folder: Path, reason: str) -> None:
+    """Close the run of a folder, if it was begun, as FAILED: its own process could not, or closed it as KILLED."""
+    run_id = account.read(folder)["run_id"] if (folder / account.NAME).exists() else None
     if run_id and client.get_run(run_id).info.status != "FAILED":
-        client.set_tag(run_id, "aelab.reason", reason[:500])
-        client.set_terminated(run_id, "FAILED")
+        reason, now = reason[:500], int(time.time() * 1000)
+        account.note(folder, status="FAILED", reason=reason, end_time=now)
+        client.set_tag(run_id, "aelab.reason", reason)
+        client.set_terminated(run_id, "FAILED", now)
 
 
 def page(log: Log, uri: str | None) -> str:

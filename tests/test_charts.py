@@ -103,11 +103,40 @@ def test_a_number_beside_a_text_is_a_line_for_each_text():
     assert figure.get_label() == "m by model, size; at size 4: a 8.000, b 4.000."
 
 
-def test_of_two_numbers_the_first_is_the_axis():
+def test_two_numbers_are_a_heat_map_in_their_order():
     rows = [(a, b, float(a) + 10 * float(b)) for a in "123" for b in "456"]
-    figure = swept(["a", "b"], *rows)
-    assert figure.axes[0].get_xlabel() == "a"
-    assert drawn(figure)["5"] == ([1, 2, 3], [51, 52, 53])
+    figure = swept(["a", "b"], *rows[::-1])
+    (image,) = figure.axes[0].findobj(AxesImage)
+    np.testing.assert_array_equal(image.get_array(), [[41, 42, 43], [51, 52, 53], [61, 62, 63]])
+    assert (ticks(figure, "x"), ticks(figure)) == (["1", "2", "3"], ["4", "5", "6"])
+
+
+def test_the_best_is_marked_and_repeats_are_a_band():
+    rows = pd.DataFrame([(n, s, float(n) + 2 * float(s)) for n in "123" for s in "01"], columns=["size", "seed", "m"])
+    for goal, x in (("max", 3), ("min", 1)):
+        figure = charts.swept(rows, ["size", "seed"], "m", goal)
+        _, star = figure.axes[0].lines
+        assert (star.get_xdata(), star.get_ydata()) == ([x], [x + 1])
+        assert figure.get_label().endswith(f"best {x + 1}.000 at {x}.")
+        (band,) = figure.axes[0].collections
+        low, high = band.get_datalim(figure.axes[0].transData).intervaly
+        assert (low, high) == pytest.approx((2 - 2**0.5, 4 + 2**0.5))  # sample standard deviation of n and n + 2
+    heat = charts.swept(
+        pd.DataFrame([("a", "x", 2.0), ("b", "x", 1.0)], columns=["k", "l", "m"]), ["k", "l"], "m", "min"
+    )
+    (frame,) = (patch for patch in heat.axes[0].patches if not patch.get_fill())
+    assert (frame.get_x(), frame.get_y()) == (0.5, -0.5)
+
+
+def test_three_values_are_parallel_coordinates():
+    """Each axis runs from its first value, or its least number, below, to its last above; the metric from least."""
+    rows = [("x", "10", "p", 1.0), ("x", "9", "q", 3.0), ("y", "9", "p", 2.0)]
+    table = pd.DataFrame(rows, columns=["a", "b", "c", "m"])
+    figure = charts.swept(table, ["a", "b", "c"], "m", "max")
+    lines = [list(line.get_ydata()) for line in figure.axes[0].lines if len(line.get_ydata()) == 4]
+    assert lines == [[0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0.5]]
+    assert figure.axes[0].lines[1].get_linewidth() > figure.axes[0].lines[0].get_linewidth()
+    assert figure.get_label() == "m of 3 jobs, from 1.000 to 3.000; best: x, 9, q."
 
 
 def test_two_texts_are_a_heat_map():
@@ -118,7 +147,7 @@ def test_two_texts_are_a_heat_map():
     assert figure.get_label() == "m: highest 4.000, y, a; lowest 1.000."
 
 
-def test_three_texts_are_bars():
+def test_three_texts_of_two_jobs_are_bars():
     figure = swept(["a", "b", "c"], ("x", "y", "z", 1.0), ("x", "y", "w", 2.0))
     assert ticks(figure) == ["x, y, z", "x, y, w"]
 

@@ -228,7 +228,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         (
             "unet_mini",
             "unet_mini: expected key=value or one of: compare, evaluate, predict, score, recommend, similar, generate, "
-            "rerun, resume, ui, doctor, help; see aelab --help",
+            "rerun, resume, sync, ui, doctor, help; see aelab --help",
         ),
         ("--epochs=3", "--epochs=3: no such option; there are: -m, --cfg job, --config-dir DIR, --help"),
         ("model.width={a", "model.width={a: not understood; write key=value, and quote what a shell would change"),

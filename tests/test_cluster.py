@@ -105,7 +105,7 @@ def test_a_job_is_asked_for_only_when_there_is_room_and_told_as_soon_as_it_ends(
             asked.append(work.number)
             yield work
 
-    outcomes = launch(works(), at_once=2, minutes=None if "ray" in launch.__name__ else 5)
+    outcomes = launch(works(), at_once=2, minutes=5)
     for number in range(1, 4):  # the first waits, the others pass by it
         assert next(outcomes)[0].number == number
         assert asked == [*range(number + 1)]
@@ -205,7 +205,7 @@ def swept(cwd):
 
 
 def test_a_sweep_whose_node_dies_gives_what_it_gives_in_process(nodes, tmp_path):
-    grid = ("model.bottleneck=4,8,16", "fit.epochs=20", "fit.deterministic=true", "fit.precision=float32")
+    grid = ("model.bottleneck=4,8,16", "fit.epochs=8", "fit.deterministic=true", "fit.precision=float32")
     words = ("-m", "dataset=digits", "debug=fast", "model=conv_ae", "model.widths=[8,16]", *grid)
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
@@ -227,7 +227,7 @@ def test_a_sweep_whose_node_dies_gives_what_it_gives_in_process(nodes, tmp_path)
     result = commands.end(running)
     assert (result.returncode, result.stderr) == (0, "")
     log = (history.parent / "run.log").read_text()
-    assert (log.count("started with"), log.count("epoch 1/20")) == (2, 1)  # it went on
+    assert (log.count("started with"), log.count("epoch 1/8")) == (2, 1)  # it went on
     assert len(swept(there)) == 3
     assert swept(there) == swept(here)
 
@@ -248,3 +248,13 @@ def test_without_an_address_the_cluster_lasts_as_long_as_the_sweep(tmp_path):
     found = list(ray(jobs(tmp_path, "good", "exits 3"), None))
     assert sorted(reasons(found).items()) == [(0, ""), (1, "its process ended by itself, with exit code 3")]
     commands.wait_for(lambda: set(psutil.Process().children(recursive=True)) <= before, "the end of Ray", 15)
+
+
+# ---- Slurm
+
+
+def test_where_there_is_no_slurm_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    knobs = {"cluster": "slurm", "at_once": 1, "partition": None, "cpus": 1, "minutes": 1, **AROUND}
+    with pytest.raises(ConfigError, match=r"^launcher=slurm: no sbatch here"):
+        next(slurm.slurm(iter(jobs(tmp_path, "good")), launched.perform, **knobs))

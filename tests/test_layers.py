@@ -20,7 +20,7 @@ FILES = {
 LAYERS = (
     ("aelab",),
     ("aelab.config", "aelab.console"),
-    ("aelab.check", "aelab.archive"),
+    ("aelab.check", "aelab.archive", "aelab.account"),
     ("aelab.source",),
     ("aelab.compose", "aelab.circumstances"),
     ("aelab.grid",),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from aelab import compose, sweep
+from aelab import account, compose, sweep
 from aelab.work import Outcome
 
 
@@ -35,7 +35,7 @@ def swept(sweeps):
 
 def frame(results):
     """The frame of jobs whose outcome is a dict of metrics, or why they failed."""
-    made = [Outcome(None, said) if isinstance(said, str) else Outcome(said) for _, said in results]
+    made = [Outcome(None, said, 1) if isinstance(said, str) else Outcome(said) for _, said in results]
     return sweep.frame([(words, outcome) for (words, _), outcome in zip(results, made, strict=True)])
 
 
@@ -121,7 +121,7 @@ def test_a_sweep_leaves_a_table_and_a_report(swept):
     assert f"report      {folder / 'report.html'}" in result.stdout
     store = commands.client(cwd)
     files = {f.path for f in store.list_artifacts(family(cwd)[0].info.run_id)}
-    assert files == {p.name for p in folder.iterdir() if p.suffix in (".csv", ".html", ".png")}
+    assert files == set(account.shown(folder))
     assert {"sweep.csv", "report.html", "psnr.png"} <= files
 
 
@@ -183,15 +183,15 @@ def test_repeats_have_their_mean_and_sample_standard_deviation():
     assert head == ["model", "seed", "dataset.fold", "val/mae", "test/mae"]
     assert rows[:2] == [["a", "0", "u1", "2", "1"], ["a", "1", "u1", "2", "3"]]
     assert rows[4:] == [
-        ["a", "mean, sd", "mean, sd", "2.0000\n± 0.0000", "2.0000\n± 1.4142"],
-        ["b", "mean, sd", "mean, sd", "2.0000\n± 0.7071", "7.0000\n± 0.0000"],
+        ["a", *["mean\nsd\n95 %"] * 2, "2.0000\n± 0.0000\n± 0.0000", "2.0000\n± 1.4142\n± 12.7062"],
+        ["b", *["mean\nsd\n95 %"] * 2, "2.0000\n± 0.7071\n± 6.3531", "7.0000\n± 0.0000\n± 0.0000"],
     ]
 
 
 @pytest.mark.parametrize("key", ["seed", "dataset.fold"])
 def test_repeats_alone_are_one_group(key):
     found = frame(jobs(*((f"{key}={i}", {"test/mae": float(v)}) for i, v in enumerate((1, 2, 6)))))
-    assert cells(found)[-1] == ["mean, sd", "3.0000\n± 2.6458"]
+    assert cells(found)[-1] == ["mean\nsd\n95 %", "3.0000\n± 2.6458\n± 6.5724"]  # 4.3027 of Student's t, by a table
     assert len(cells(found)) == 1 + 3 + 1
 
 
@@ -204,7 +204,7 @@ def test_a_failed_job_has_its_row_and_counts_in_no_mean():
     rows = cells(frame([*REPEATED[:2], *failed]))
     assert rows[0] == ["seed", "val/mae", "test/mae"]
     assert rows[3] == ["2", "failed", ""]
-    assert rows[4] == ["mean, sd", "2.0000\n± 0.0000", "2.0000\n± 1.4142"]
+    assert rows[4] == ["mean\nsd\n95 %", "2.0000\n± 0.0000\n± 0.0000", "2.0000\n± 1.4142\n± 12.7062"]
 
 
 def test_failed_jobs_alone_have_a_row_each():

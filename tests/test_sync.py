@@ -166,7 +166,7 @@ def test_a_run_that_loses_its_server_is_brought_over_whole(server, tmp_path):
     before = store.get_run(told["run_id"])
     assert before.info.status == "RUNNING"
     assert "test/psnr" not in before.data.metrics
-    tracking.close_dead(store, before.info.experiment_id)  # what the next run does
+    tracking.close_dead(store, "aelab-denoise")  # what the next run does
 
     first = commands.done("sync", cwd=tmp_path, **env)
     assert "1 runs: 1 completed" in first.stdout
@@ -314,7 +314,7 @@ def test_a_killed_run_ends_where_it_was_last_heard_of(home):
     sync([folder], None, str(here))
     run = run_of(client, folder)
     assert (run.info.status, run.info.end_time) == ("FAILED", 2e12)
-    assert run.data.tags["aelab.reason"] == account.DIED
+    assert run.data.tags["aelab.reason"] == tracking.DIED
     history = client.get_metric_history(told["run_id"], "loss")
     assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
     assert history[1].timestamp == told["start_time"] + 5000
@@ -359,7 +359,7 @@ def test_what_was_done_in_the_ui_stays(home, capsys):
     renamed, gone = logged(here, "renamed"), logged(here, "gone")
     run_id = account.read(renamed)["run_id"]
     client.set_tag(run_id, "mlflow.runName", "mine")
-    client.set_tag(run_id, "aelab.reason", account.DIED)
+    client.set_tag(run_id, "aelab.reason", tracking.DIED)
     client.set_terminated(run_id, "FAILED")  # not in the UI: by the next run, when this one was lost at its very end
     client.delete_run(account.read(gone)["run_id"])
     sync([renamed, gone], None, str(here))

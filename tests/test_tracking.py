@@ -11,34 +11,6 @@ import mlflow
 import pandas as pd
 import pytest
 
-WRITER = """
-import sys
-from aelab import tracking
-client, artifacts = tracking.connect(None, "outputs")
-run = client.create_run(tracking.experiment(client, "together", artifacts), run_name=sys.argv[1])
-log = tracking.Log(client, run.info.run_id, run.info.experiment_id)
-for step in range(20):
-    log.metrics({"loss": step / 2, "psnr": step}, step)
-client.set_terminated(run.info.run_id)
-sys.exit(bool(log.lost))
-"""
-
-
-def test_six_processes_open_a_new_store_at_once_and_nothing_is_lost(tmp_path):
-    program = (str(commands.BIN / "python"), "-c", WRITER)
-    started = [commands.start(f"writer {i}", cwd=tmp_path, program=program) for i in range(6)]
-    for result in map(commands.end, started):
-        assert (result.returncode, result.stderr) == (0, "")
-    store = commands.client(tmp_path)
-    runs = commands.runs(store)
-    assert sorted(run.info.run_name for run in runs) == [f"writer {i}" for i in range(6)]
-    assert len({run.info.experiment_id for run in runs}) == 1
-    for run in runs:
-        assert run.info.status == "FINISHED"
-        for name, factor in (("loss", 0.5), ("psnr", 1)):
-            history = store.get_metric_history(run.info.run_id, name)
-            assert [(m.step, m.value) for m in history] == [(i, i * factor) for i in range(20)]
-
 
 @pytest.fixture
 def server(tmp_path):

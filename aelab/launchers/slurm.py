@@ -1,6 +1,7 @@
 """Jobs on a cluster that Slurm manages."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -41,6 +42,8 @@ def slurm(
         import submitit
     except ModuleNotFoundError as error:
         raise ConfigError("launcher=slurm: needs the package submitit; pip install 'aelab[slurm]'") from error
+    if cluster == "slurm" and not shutil.which("sbatch"):
+        raise ConfigError("launcher=slurm: no sbatch here; type it where Slurm is, or try launcher.cluster=local")
     limits = {
         "timeout_min": math.ceil(minutes) + SPARE,
         "cpus_per_task": cpus,
