@@ -30,6 +30,7 @@ bench: setup  ## side by side with the plain Keras scripts: time, metrics and th
 	$(BIN)/python -m bench.anomaly
 	$(BIN)/python -m bench.recommend
 	$(BIN)/python -m bench.lstm
+	$(BIN)/python -m bench.sweep
 
 ui: setup  ## the MLflow UI on the runs made here
 	$(BIN)/aelab ui

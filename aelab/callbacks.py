@@ -137,7 +137,7 @@ def read(file: Path) -> dict | None:
     try:
         with np.load(file, allow_pickle=False) as found:
             return json.loads(str(found["facts"])) | {name: found[name] for name in found.files if name != "facts"}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise AelabError(f"{file}: cannot be read ({error}); delete it to start this run from its beginning") from error
 
 

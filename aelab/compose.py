@@ -129,6 +129,8 @@ def job(words: list[str], dirs: list[Path], multirun: bool, number: int = 0, bas
     """One job, composed and checked; its overrides are the words without Hydra's. Must be called within `session`."""
     cfg = compose(words, dirs, number, bases)
     hydra, sign = HydraConfig.get(), signature(cfg)
+    with read_write(hydra):
+        hydra.job.id = sign  # for the names of folders: see the resolver below
     folder = Path(hydra.sweep.dir).absolute() / hydra.sweep.subdir if multirun else Path(hydra.run.dir).absolute()
     return Job([word for word in words if not name_of(word).startswith("hydra")], cfg, folder, sign)
 
@@ -288,4 +290,9 @@ def flat(cfg: DictConfig) -> dict[str, object]:
     return found
 
 
-OmegaConf.register_new_resolver("signature", lambda *, _root_: signature(settle(_root_, {})), replace=True)
+def _signature(*, _root_: DictConfig) -> str:
+    known = HydraConfig.initialized() and OmegaConf.select(HydraConfig.instance().cfg, "hydra.job.id")
+    return known or signature(settle(_root_, {}))
+
+
+OmegaConf.register_new_resolver("signature", _signature, replace=True)

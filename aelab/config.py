@@ -138,6 +138,11 @@ class Run:
     profile: bool
 
 
+PARTS = ("input", "gain", "low", "high")
+"""What may stand beside a metric: the value of doing nothing, the gain over it, and the ends of an interval."""
+BESIDE = tuple(f"_{name}" for name in PARTS)
+
+
 def describe(kind: Any) -> str:
     """A type in words, for errors."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)

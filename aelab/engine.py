@@ -26,7 +26,8 @@ def run_grid(jobs: list[Job], steps: list[Step], client) -> int:
         placed = [_placed(job, step, home) for job, step in zip(jobs, steps, strict=True)]
         outcomes = perform(cfg, zip(range(len(jobs)), placed, steps, [None] * len(jobs), strict=True), len(jobs), log)
         results = [(job.overrides, outcomes.get(n, NOT_RUN)) for n, job in enumerate(jobs)]
-        return sweep.finish(results, name, home, log, cfg)
+        ran = not all(step.settled for step in steps)
+        return sweep.finish(results, name, home, log, cfg, ran)
 
 
 def run_search(space: Space, cfg, dirs: list[Path], client) -> int:
@@ -52,7 +53,7 @@ def run_search(space: Space, cfg, dirs: list[Path], client) -> int:
             perform(cfg, items(), cfg.search.trials, log, trials.tell, done)
             ended, best = trials.ended(), trials.best()
             results = [(t.overrides, Outcome(t.metrics, t.reason, int(t.state == "failed"))) for t in ended]
-            return sweep.finish(results, name, home, log, cfg, best and ended.index(best))
+            return sweep.finish(results, name, home, log, cfg, True, best and ended.index(best))
 
 
 @contextlib.contextmanager

@@ -57,13 +57,15 @@ def every(overrides: list[str], dirs: list[Path], multirun: bool) -> tuple[list[
 
 
 def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
-    """What says how to sweep: the config of the first values, as it is, intervals left out. Within `session`."""
+    """What says how to sweep: the config of the first choices, as it is, without values of theirs. Within `session`."""
+    words = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     try:
-        own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
-        plain = [words[0] for o in _parsed(overrides, dirs) if not o.is_interval_sweep() for words in _values(o)[:1]]
-        cfg = hydra_compose("config", [*compose.search_path(dirs), *own, *plain])
-    except HydraException as error:
-        raise compose.explain(error, overrides, dirs) from error
+        for o in _parsed(overrides, dirs):
+            its_own = "." in o.key_or_group and not o.key_or_group.startswith(("sweep.", "search."))
+            words += [] if its_own or o.is_interval_sweep() else _values(o)[0]
+        cfg = hydra_compose("config", [*compose.search_path(dirs), *words])
+    except (HydraException, ValueError) as error:  # ValueError: Hydra's of model=3
+        raise compose.explain(error, words, dirs) from error
     check.settings("sweep", OmegaConf.to_container(cfg.sweep), Sweep)
     return cfg
 

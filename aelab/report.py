@@ -12,12 +12,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
+from aelab.config import PARTS
 from aelab.figures import DPI, number
 
 PNG_LIMIT = 300_000  # bytes
-PARTS = ("input", "gain", "low", "high")
-"""What may stand beside a metric: the value of doing nothing, the gain over it, and the ends of an interval."""
-BESIDE = tuple(f"_{name}" for name in PARTS)
 COLUMNS = ["output", "validation", *PARTS]
 
 

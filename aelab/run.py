@@ -28,7 +28,7 @@ from aelab import (
 )
 from aelab import report as pages
 from aelab.compose import build
-from aelab.config import ConfigError
+from aelab.config import BESIDE, ConfigError
 from aelab.data.load import load
 from aelab.data.record import fingerprint
 from aelab.figures import curves
@@ -182,7 +182,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
         folder,
         title=name,
         subtitle=f"seed {cfg.seed}; test split of {len(data.test):,}",
-        summary={k: v for k, v in metrics.items() if not k.endswith(pages.BESIDE)},
+        summary={k: v for k, v in metrics.items() if not k.endswith(BESIDE)},
         tables={"test metrics": pages.metric_table(metrics), **task.tables(result, data)},
         figures=drawn,
         facts=facts,

@@ -23,6 +23,9 @@ class Choice(NamedTuple):
     key: str
     texts: list[str]
 
+    def __str__(self):
+        return f"{self.key}: {', '.join(self.texts)}"
+
     def ends(self) -> list[str]:
         """The texts that have to make a good config for the search to be one."""
         return self.texts
@@ -40,6 +43,10 @@ class Number(NamedTuple):
     high: float
     step: float | None
     log: bool
+
+    def __str__(self):
+        told = f" in steps of {typed(self.step)}" if self.step else ", on a log scale" if self.log else ""
+        return f"{self.key}: from {typed(self.low)} to {typed(self.high)}{told}"
 
     def ends(self) -> list[str]:
         """The texts that have to make a good config for the search to be one."""

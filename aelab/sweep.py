@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from rich.table import Table
 from scipy.special import stdtrit
 
-from aelab import account, charts, circumstances, console, grid, report
+from aelab import account, circumstances, console, grid
+from aelab.config import BESIDE
 
 COLUMN = 15
 """Characters that a column of the table takes."""
@@ -16,8 +17,11 @@ FIGURES = 6
 """The first of the metrics are drawn."""
 
 
-def finish(results: list, name: str, folder: Path, log, cfg, best: int | None = None) -> int:
-    """Log and print what came of a sweep's jobs; returns the exit code. `best` is the place of a search's best."""
+def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, best: int | None = None) -> int:
+    """Log and print what came of a sweep's jobs; returns the exit code. `best` is the place of a search's best.
+
+    Where none of them `ran` now, the report that stands is right.
+    """
     found = frame(results)
     if best is None:
         best = winner(found, cfg)
@@ -27,7 +31,7 @@ def finish(results: list, name: str, folder: Path, log, cfg, best: int | None = 
     (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
     account.note(folder, tags=account.read(folder)["tags"] | jobs)
     log.batch(metrics=counts, tags=jobs)
-    if finished:
+    if finished and (ran or not (folder / "report.html").exists()):
         log.files(folder, ["metrics.json", *write(found, folder, name, cfg)])
     console.out.print(table(found, best))
     if said := others(found):
@@ -82,12 +86,14 @@ def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
     """(swept values, test metrics, each after its value in validation): columns of `frame`."""
     names = list(found)
     swept = names[: names.index("state")]
-    tested = [k for k in names if k.startswith("test/") and not k.endswith(report.BESIDE)]
+    tested = [k for k in names if k.startswith("test/") and not k.endswith(BESIDE)]
     return swept, [n for k in tested for n in (k.replace("test/", "val/"), k) if n in found]
 
 
 def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     """sweep.csv and report.html with a figure for each of the first metrics; returns the names of the files."""
+    from aelab import charts, report  # Matplotlib: not for a sweep whose jobs are all done
+
     swept, metrics = parts(found)
     folder.mkdir(parents=True, exist_ok=True)  # it is not there where all jobs were done before
     found.to_csv(folder / "sweep.csv", index=False)

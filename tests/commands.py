@@ -30,8 +30,10 @@ def environment(cwd: Path, **more: str) -> dict[str, str]:
     return {**kept, "AELAB_CACHE_DIR": str(cwd / "cache"), **more}
 
 
-def start(*words: str, cwd: Path, program: tuple[str, ...] = (AELAB,), **env: str) -> subprocess.Popen:
-    """A command that goes on while the test does."""
+def start(
+    *words: str, cwd: Path, program: tuple[str, ...] = (AELAB,), group: bool = False, **env: str
+) -> subprocess.Popen:
+    """A command that goes on while the test does; with `group` it and its processes get signals of their own."""
     return subprocess.Popen(
         [*program, *words],
         cwd=cwd,
@@ -41,6 +43,7 @@ def start(*words: str, cwd: Path, program: tuple[str, ...] = (AELAB,), **env: st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=ATTENTIVE,
+        start_new_session=group,
     )
 
 

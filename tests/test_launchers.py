@@ -1,0 +1,180 @@
+"""Sweeps in processes of this machine: jobs that crash, hang, or eat memory end alone, and none is left behind."""
+
+import itertools
+import os
+import re
+import signal
+from pathlib import Path
+
+import commands
+import pandas as pd
+import psutil
+import pytest
+
+SMALL = ("dataset=digits", "debug=fast", "dataset.limit=64", "fit.batch_size=32", "model=conv_ae", "model.widths=[4]")
+SMALL = ("-m", *SMALL, "loss=[mse]", "metric=[psnr]", "fit.patience=null", "tracking.log_model=false")
+TROUBLE = """
+import itertools, os, time
+from pathlib import Path
+
+import numpy as np
+
+calls, held = itertools.count(), []
+
+
+def trouble(x, rng, /, *, does: str):
+    if next(calls) < 8 or Path("calm").exists():
+        return x
+    if does == "exit":
+        os._exit(3)
+    if does == "eat":
+        held.append(np.ones(3 * 10**8))
+    if does in ("eat", "sleep"):
+        time.sleep(600)
+    return x * np.nan if does == "nan" else x
+"""
+DOES = ("sleep", "exit", "good", "nan", "eat", "better")
+FAILURES = {
+    "sleep": r"it took longer than 0\.5 minutes \(launcher\.minutes\)",
+    "exit": "its process ended by itself, with exit code 3",
+    "nan": r"the loss became nan in epoch \d, step \d; try a lower optimizer.learning_rate or fit.precision=float32",
+    "eat": r"it took more memory than 2\.5 GB \(launcher\.memory_gb\)",
+}
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """(folder, results) of a sweep with all kinds of failure, issued three times: the last with retry, and in peace."""
+    cwd = tmp_path_factory.mktemp("troubled")
+    (cwd / "mine").mkdir()
+    (cwd / "mine" / "__init__.py").touch()
+    (cwd / "mine" / "corruptions.py").write_text(TROUBLE)
+    (cwd / "conf" / "corruption").mkdir(parents=True)
+    (cwd / "conf" / "corruption" / "trouble.yaml").write_text(
+        "trouble:\n  _target_: mine.corruptions.trouble\n  does: good\n"
+    )
+    words = (*SMALL, "allow=[mine]", "corruption=trouble", f"corruption.trouble.does={','.join(DOES)}", "fit.epochs=6")
+    words = (*words, "launcher=processes", "launcher.minutes=0.5", "launcher.memory_gb=2.5")
+    found = []
+    for more in ((), (), ("sweep.retry=failed",)):
+        if more:
+            (cwd / "calm").touch()
+        result = commands.run(*words, *more, cwd=cwd)
+        runs = {run.data.params.get("corruption.trouble.does", ""): run for run in commands.runs(commands.client(cwd))}
+        assert len(runs) == 1 + len(DOES) == len(commands.runs(commands.client(cwd)))
+        (table,) = cwd.glob("outputs/sweeps/*/*/sweep.csv")
+        found.append((result, runs, pd.read_csv(table).set_index("corruption.trouble.does")))
+    return found
+
+
+def test_what_fails_fails_alone_and_says_why(troubled):
+    result, runs, table = troubled[0]
+    assert result.returncode == 1
+    assert runs[""].info.status == "FINISHED"
+    assert runs[""].data.metrics == {"sweep/jobs": 6, "sweep/failed": 4}
+    *lines, last = result.stderr.splitlines()
+    assert last == "aelab: 4 of 6 jobs failed"
+    assert len(lines) == 4
+    told = {DOES[int(line.split()[2]) - 1]: line for line in lines}
+    assert told.keys() == FAILURES.keys()
+    for does, why in FAILURES.items():
+        found = re.fullmatch(rf"aelab: job \d failed: {why} \(details: (.*/run.log)\)", told[does])
+        assert found, told[does]
+        assert Path(found[1]).parent == Path(runs[does].data.tags["aelab.folder"])
+        assert "epoch 1/6" in Path(found[1]).read_text()
+        assert runs[does].info.status == "FAILED"
+        assert re.search(why, runs[does].data.tags["aelab.reason"])
+        assert table.loc[does, "state"] == "failed"
+        assert re.fullmatch(why, table.loc[does, "why"])
+    for does in ("good", "better"):
+        assert runs[does].info.status == "FINISHED"
+        assert table.loc[does, "state"] == "finished"
+        assert table.loc[does, "test/psnr"] == runs[does].data.metrics["test/psnr"]
+
+
+def test_two_jobs_run_at_once_and_the_next_when_one_ends(troubled):
+    _, runs, _ = troubled[0]
+    slow, quick = runs["sleep"].info, [runs[does].info for does in ("exit", "good", "nan")]
+    assert all(slow.start_time < one.end_time <= slow.end_time for one in quick)
+    assert all(one.end_time <= other.start_time for one, other in itertools.pairwise(quick))
+
+
+def test_what_failed_is_told_and_not_run_again(troubled):
+    (_, before, _), (result, runs, table), _ = troubled
+    assert result.returncode == 1
+    assert commands.complaint(result) == "4 of 6 jobs failed"
+    assert (result.stdout.count("failed before: run "), result.stdout.count("done before: run ")) == (4, 2)
+    for does in DOES:
+        assert (runs[does].info.run_id, runs[does].info.end_time) == (
+            before[does].info.run_id,
+            before[does].info.end_time,
+        )
+    assert list(table["state"].value_counts().sort_index()) == [4, 2]
+
+
+def test_what_failed_is_gone_on_with_where_that_is_asked_for(troubled):
+    (_, before, _), _, (result, runs, table) = troubled
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("done before: run ") == 2
+    assert set(table["state"]) == {"finished"}
+    assert runs[""].data.metrics == {"sweep/jobs": 6, "sweep/failed": 0}
+    for does in DOES:
+        assert runs[does].info.run_id == before[does].info.run_id
+        assert runs[does].info.status == "FINISHED"
+        assert "aelab.reason" not in runs[does].data.tags
+        assert list(pd.read_csv(Path(runs[does].data.tags["aelab.folder"]) / "history.csv")["epoch"]) == [*range(1, 7)]
+
+
+def test_a_sweep_that_is_to_stop_leaves_the_rest(tmp_path):
+    words = (*SMALL, "fit.epochs=1", "optimizer.learning_rate=1e-3,1e38,1e-2,0.1", "sweep.on_error=stop")
+    result = commands.run(*words, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "aelab: 3 of 4 jobs failed"
+    parent, *children = commands.runs(commands.client(tmp_path))
+    assert (parent.info.status, parent.data.metrics["sweep/failed"]) == ("FINISHED", 3)
+    assert [run.info.status for run in children] == ["FINISHED", "FAILED"]
+    (table,) = tmp_path.glob("outputs/sweeps/*/*/sweep.csv")
+    assert list(pd.read_csv(table)["why"][2:]) == ["not run: a job failed, and sweep.on_error=stop"] * 2
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """By signal, of a sweep of three that was stopped while two jobs trained: its result, its runs before and after."""
+
+    def stop(sent):
+        cwd = tmp_path_factory.mktemp(sent.name)
+        words = (*SMALL, "fit.epochs=5000", "model.bottleneck=2,4,8", "launcher=processes")
+        process = commands.start(*words, cwd=cwd, group=True)
+
+        def trained():
+            files = cwd.glob("outputs/sweeps/*/*/*/history.csv")
+            return len([file for file in files if file.read_text().count("\n") > 2])
+
+        commands.wait_for(lambda: trained() == 2, "two jobs")
+        before = [run.info.status for run in commands.runs(commands.client(cwd))]
+        family = psutil.Process(process.pid).children(recursive=True)
+        if sent == signal.SIGINT:  # a terminal sends ^C to all of them
+            os.killpg(process.pid, sent)
+        else:
+            process.send_signal(sent)
+        result = commands.end(process, 60)
+        _, alive = psutil.wait_procs(family, timeout=15)
+        for one in alive:
+            one.kill()
+        return result, before, commands.runs(commands.client(cwd)), len(family), alive
+
+    calls = {sent: lambda sent=sent: stop(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
+    return commands.together(calls)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [(signal.SIGINT, 130, "aelab: interrupted\n"), (signal.SIGTERM, 143, "aelab: terminated (SIGTERM)\n")],
+)
+def test_a_sweep_that_is_stopped_closes_all_runs_and_processes(sent, code, said, stopped):
+    result, before, runs, family, alive = stopped[sent]
+    assert (result.returncode, result.stderr) == (code, said)
+    assert before == ["RUNNING"] * 3  # the parent and two at once
+    assert [run.info.status for run in runs] == ["KILLED"] * 3
+    assert family >= 3
+    assert alive == []
