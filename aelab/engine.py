@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from aelab import compose, console, grid, plan, search, sweep, tracking, work
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from aelab import compose, console, grid, plan, search, source, sweep, tracking, work
 from aelab.compose import Job
 from aelab.plan import Step
 from aelab.space import Space
 from aelab.work import Outcome, Work
 
+INLINE = "aelab.launchers.local.inline"
 NOT_RUN = Outcome(None, "not run: a job failed, and sweep.on_error=stop", 1)
 Item = tuple[int, Job, Step, object]
 """A job by its number, what is to be done with it, and the trial of a search that it is, if any."""
@@ -20,6 +24,10 @@ Item = tuple[int, Job, Step, object]
 def run_grid(jobs: list[Job], steps: list[Step], client) -> int:
     """Run what is to be run of a sweep's jobs; returns the exit code."""
     cfg = jobs[0].cfg
+    if cfg.launcher._target_ == INLINE:  # what is imported now is not changed by an edit; other launchers compare
+        open_ = [OmegaConf.to_container(job.cfg) for job, step in zip(jobs, steps, strict=True) if not step.settled]
+        for target in set().union(*map(source.targets, open_)):
+            get_object(target)
     sign = hashlib.sha256("".join(sorted(job.signature for job in jobs)).encode()).hexdigest()[:8]
     name = f"sweep-{cfg.choices.task} ({len(jobs)} jobs)"
     with parent(cfg, sign, name, jobs[0].folder.parent, client) as (log, home):

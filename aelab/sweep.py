@@ -27,7 +27,11 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, best: in
         best = winner(found, cfg)
     failed, finished = (int(found["state"].eq(state).sum()) for state in ("failed", "finished"))
     counts = {"sweep/jobs": len(found), "sweep/failed": failed}
-    jobs = {"aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000]}
+    page = f"#/experiments/{log.experiment_id}/runs/{log.run_id}/artifacts/report.html"
+    jobs = {
+        "aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000],
+        "mlflow.note.content": f"{len(found)} jobs, {failed} failed: [the report]({page}), in {folder}",
+    }
     (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
     account.note(folder, tags=account.read(folder)["tags"] | jobs)
     log.batch(metrics=counts, tags=jobs)
