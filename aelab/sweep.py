@@ -148,7 +148,8 @@ def table(found: pd.DataFrame, best: int | None = None) -> Table:
         shown.add_column(name, justify="right", overflow="fold")
     for place, row in found.iterrows():
         done, star = row["state"] == "finished", " *" if place == best else ""
-        values = [f"{row[n]:.4g}{star}" for n in names] if done else [row["state"], *[""] * (len(names) - 1)]
+        values = [f"{row[n]:.4g}" for n in names] if done else [row["state"], *[""] * (len(names) - 1)]
+        values[:1] = [value + star for value in values[:1]]
         style = "bold" if star else None
         shown.add_row(*map(console.short, row[swept]), *values[: max(len(names), 1)], style=style)
     if best is not None:

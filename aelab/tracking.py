@@ -248,7 +248,7 @@ def start(
             f"the tracking store {store(cfg.tracking.uri, cfg.output_dir)[0]} cannot be used: {_short(error)}"
         ) from error
     log = Log(client, earlier, where, folder, last)
-    account.note(folder, status="RUNNING", log_model=cfg.tracking.log_model, tags=own)
+    account.note(folder, status="RUNNING", reason=None, end_time=None, log_model=cfg.tracking.log_model, tags=own)
 
     def end(status: str, reason: str | None = None):
         reason, now = reason and reason[:500], int(time.time() * 1000)

@@ -31,13 +31,13 @@ def trouble(x, rng, /, *, does: str):
         held.append(np.ones(3 * 10**8))
     if does in ("eat", "sleep"):
         time.sleep(600)
-    return x * np.nan if does == "nan" else x
+    return x * np.nan if does == "spoil" else x
 """
-DOES = ("sleep", "exit", "good", "nan", "eat", "better")
+DOES = ("sleep", "exit", "good", "spoil", "eat", "better")
 FAILURES = {
     "sleep": r"it took longer than 0\.5 minutes \(launcher\.minutes\)",
     "exit": "its process ended by itself, with exit code 3",
-    "nan": r"the loss became nan in epoch \d, step \d; try a lower optimizer.learning_rate or fit.precision=float32",
+    "spoil": r"the loss became nan in epoch \d, step \d; try a lower optimizer.learning_rate or fit.precision=float32",
     "eat": r"it took more memory than 2\.5 GB \(launcher\.memory_gb\)",
 }
 
@@ -94,7 +94,7 @@ def test_what_fails_fails_alone_and_says_why(troubled):
 
 def test_two_jobs_run_at_once_and_the_next_when_one_ends(troubled):
     _, runs, _ = troubled[0]
-    slow, quick = runs["sleep"].info, [runs[does].info for does in ("exit", "good", "nan")]
+    slow, quick = runs["sleep"].info, [runs[does].info for does in ("exit", "good", "spoil")]
     assert all(slow.start_time < one.end_time <= slow.end_time for one in quick)
     assert all(one.end_time <= other.start_time for one, other in itertools.pairwise(quick))
 
@@ -126,7 +126,7 @@ def test_what_failed_is_gone_on_with_where_that_is_asked_for(troubled):
 
 
 def test_a_sweep_that_is_to_stop_leaves_the_rest(tmp_path):
-    words = (*SMALL, "fit.epochs=1", "optimizer.learning_rate=1e-3,1e38,1e-2,0.1", "sweep.on_error=stop")
+    words = (*SMALL, "schedule=constant", "optimizer.learning_rate=1e-3,1e38,1e-2,0.1", "sweep.on_error=stop")
     result = commands.run(*words, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "aelab: 3 of 4 jobs failed"
