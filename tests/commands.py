@@ -18,6 +18,14 @@ BIN = Path(sys.executable).parent
 AELAB = str(BIN / "aelab")
 DIGITS = ("dataset=digits", "debug=fast", "fit.epochs=1", "model=conv_ae", "model.widths=[8,16]", "model.bottleneck=16")
 """A whole run in as little time as a run can take."""
+GRID = (
+    "dataset=digits",
+    "debug=fast",
+    "fit.epochs=1",
+    "model=conv_ae",
+    "corruption.level=0.2,0.4",
+    "model.bottleneck=16,64",
+)
 BASELINE = ("dataset=digits", "debug=fast", "dataset.limit=40", "model=median", "model.size=3")
 ATTENTIVE = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 """A shell that starts the tests in the background has them, and all they start, ignore ^C."""
@@ -157,5 +165,15 @@ def finished(factory) -> tuple[Path, subprocess.CompletedProcess]:
 
 def swept(factory) -> tuple[Path, subprocess.CompletedProcess]:
     """One sweep of four runs."""
-    grid = ("model=conv_ae", "corruption.level=0.2,0.4", "model.bottleneck=16,64")
-    return shared(factory, "swept", "-m", *grid, "dataset=digits", "debug=fast", "fit.epochs=1")
+    return shared(factory, "swept", "-m", *GRID)
+
+
+def package(cwd: Path, code: str, **knobs: str) -> tuple[str, ...]:
+    """A user's package in `cwd`, whose corruption `mine` is that of `code`; gives the words that choose it."""
+    for folder in (cwd / "my", cwd / "conf" / "corruption"):
+        folder.mkdir(parents=True)
+    (cwd / "my" / "__init__.py").touch()
+    (cwd / "my" / "corruptions.py").write_text(code)
+    lines = ["mine:", "  _target_: my.corruptions.mine", *(f"  {name}: {value}" for name, value in knobs.items())]
+    (cwd / "conf" / "corruption" / "mine.yaml").write_text("\n".join(lines) + "\n")
+    return "allow=[my]", "corruption=mine"

@@ -22,7 +22,7 @@ import numpy as np
 calls, held = itertools.count(), []
 
 
-def trouble(x, rng, /, *, does: str):
+def mine(x, rng, /, *, does: str):
     if next(calls) < 8 or Path("calm").exists():
         return x
     if does == "exit":
@@ -46,24 +46,18 @@ FAILURES = {
 def troubled(tmp_path_factory):
     """(folder, results) of a sweep with all kinds of failure, issued three times: the last with retry, and in peace."""
     cwd = tmp_path_factory.mktemp("troubled")
-    (cwd / "mine").mkdir()
-    (cwd / "mine" / "__init__.py").touch()
-    (cwd / "mine" / "corruptions.py").write_text(TROUBLE)
-    (cwd / "conf" / "corruption").mkdir(parents=True)
-    (cwd / "conf" / "corruption" / "trouble.yaml").write_text(
-        "trouble:\n  _target_: mine.corruptions.trouble\n  does: good\n"
-    )
-    words = (*SMALL, "allow=[mine]", "corruption=trouble", f"corruption.trouble.does={','.join(DOES)}", "fit.epochs=6")
+    own = commands.package(cwd, TROUBLE, does="good")
+    words = (*SMALL, *own, f"corruption.mine.does={','.join(DOES)}", "fit.epochs=6")
     words = (*words, "launcher=processes", "launcher.minutes=0.5", "launcher.memory_gb=2.5")
     found = []
     for more in ((), (), ("sweep.retry=failed",)):
         if more:
             (cwd / "calm").touch()
         result = commands.run(*words, *more, cwd=cwd)
-        runs = {run.data.params.get("corruption.trouble.does", ""): run for run in commands.runs(commands.client(cwd))}
+        runs = {run.data.params.get("corruption.mine.does", ""): run for run in commands.runs(commands.client(cwd))}
         assert len(runs) == 1 + len(DOES) == len(commands.runs(commands.client(cwd)))
         (table,) = cwd.glob("outputs/sweeps/*/*/sweep.csv")
-        found.append((result, runs, pd.read_csv(table).set_index("corruption.trouble.does")))
+        found.append((result, runs, pd.read_csv(table).set_index("corruption.mine.does")))
     return found
 
 

@@ -1,26 +1,11 @@
 """What a sweep does again: nothing that is done; and what it says of the rest before it starts."""
 
-import json
-import sys
 from pathlib import Path
 
-import commands
-import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 
 from aelab import compose, grid, plan, source
 from aelab.plan import Past
-
-LIGHT = (
-    sys.executable,
-    "-c",
-    "import atexit, sys\n"
-    "atexit.register(lambda: print('HEAVY', *sorted(sys.modules.keys() & {'tensorflow', 'keras'})))\n"
-    "from aelab.cli import main\nmain()",
-)
-WORDS = ("-m", "dataset=digits", "debug=fast", "fit.epochs=1", "model=conv_ae", "corruption.level=0.2,0.4")
-GRID = (*WORDS, "model.bottleneck=16,64")
 
 
 def config(*words):
@@ -127,60 +112,6 @@ def test_why_a_job_is_new():
 def test_metrics_of_a_run_whose_folder_is_gone_come_from_the_store():
     run = past("FINISHED")._replace(metrics={"test/ndcg_at_10": 0.5, "time/fit_s": 3.0, "learning_rate": 1.0})
     assert plan.outcome(run) == {"test/ndcg@10": 0.5, "time/fit_s": 3.0}
-
-
-# ---- the real command
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """(folder, first result) of a sweep of four."""
-    cwd = tmp_path_factory.mktemp("again")
-    return cwd, commands.done(*GRID, "tracking.log_model=false", cwd=cwd)
-
-
-def test_a_sweep_that_is_issued_again_runs_nothing_and_shows_the_same(swept):
-    cwd, first = swept
-    before = {run.info.run_id for run in commands.runs(commands.client(cwd))}
-    result = commands.end(commands.start(*GRID, cwd=cwd, program=LIGHT))
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].strip() == "HEAVY"
-    assert result.stdout.count("done before: run ") == 4
-    tables = [r.stdout[r.stdout.index("metrics by job") :].split("report")[0] for r in (first, result)]
-    assert tables[0] == tables[1]
-    assert {run.info.run_id for run in commands.runs(commands.client(cwd))} == before  # its parent is gone on with
-    (table,) = cwd.glob("outputs/sweeps/*/*/sweep.csv")
-    assert len(pd.read_csv(table)) == 4
-
-
-def test_a_plan_says_what_is_new_and_runs_nothing(swept):
-    cwd, _ = swept
-    before = len(commands.runs(commands.client(cwd)))
-    words = (*WORDS, "model.bottleneck=16,32", "sweep.plan=true")
-    result = commands.end(commands.start(*words, cwd=cwd, program=LIGHT, COLUMNS="150"))
-    lines = result.stdout.splitlines()
-    assert lines[-1].strip() == "HEAVY"
-    assert [sum(f" {state} " in line for line in lines if "│" in line) for state in ("done", "new")] == [2, 2]
-    assert sum("model.bottleneck: 16 -> 32" in line or "64 -> 32" in line for line in lines) == 2
-    assert "2 done, 2 new" in result.stdout
-    assert len(commands.runs(commands.client(cwd))) == before
-
-
-def test_a_job_that_failed_is_told_and_not_run_again_unless_asked(tmp_path):
-    words = ("-m", "model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3", "dataset=digits")
-    words = (*words, "debug=fast", "tracking.log_model=false")
-    first = commands.run(*words, cwd=tmp_path)
-    second = commands.run(*words, cwd=tmp_path)
-    assert (first.returncode, second.returncode) == (1, 1)
-    assert "failed before: run" in second.stdout
-    assert "1 of 2 jobs failed" in commands.complaint(second)
-    states = [run.info.status for run in commands.runs(commands.client(tmp_path))]
-    assert sorted(states) == ["FAILED", "FINISHED", "FINISHED"]
-    planned = commands.done(*words, "sweep.retry=failed", "sweep.plan=true", cwd=tmp_path, COLUMNS="150")
-    assert "1 resume, 1 done" in planned.stdout or "1 done, 1 resume" in planned.stdout
-    metrics = json.loads(next(tmp_path.glob("outputs/sweeps/*/*/1-*/metrics.json")).read_text())
-    assert OmegaConf.load(next(tmp_path.glob("outputs/sweeps/*/*/1-*/config.yaml"))).sweep.retry is None
-    assert f"{metrics['test/psnr']:.4g}" in second.stdout
 
 
 def test_jobs_that_differ_in_values_alone_are_composed_as_if_each_were_alone():

@@ -257,39 +257,49 @@ def test_the_folder_of_a_run_that_goes_on_is_named_whole(tmp_path, exact, monkey
     with pytest.raises(KeyboardInterrupt):
         run(job(tmp_path), time.time(), report=stop(2))
     monkeypatch.chdir(tmp_path)
-    assert cli.dispatch(["resume", "run=run"]) == 0
+    assert cli.dispatch(["resume", "run=run", "allow=[my]"]) == 0
     (found,) = commands.runs(commands.client(tmp_path))
     assert found.data.tags["aelab.folder"] == str(tmp_path / "run")
 
 
 # ---- the real command
 
-LONG = ("fit.epochs=40", "fit.deterministic=true")
+HOLD = """
+import time
+from pathlib import Path
+
+hold = Path("hold")
 
 
-def midway(cwd, pattern, least=3):
-    """A condition: the run in a folder below `cwd` has so many epochs and a checkpoint; gives the folder."""
-
-    def condition():
-        for folder in cwd.glob(pattern):
-            history = folder / "history.csv"
-            trained = len(history.read_text().splitlines()) - 1 if history.exists() else 0
-            if trained >= least and (folder / callbacks.FILE).exists():
-                return folder
-        return None
-
-    return condition
+def mine(x, rng, /, *, level: float):
+    while hold.exists():
+        folder, rows = hold.read_text().rsplit(maxsplit=1)
+        history = Path(folder, "history.csv")
+        if not history.exists() or len(history.read_text().splitlines()) <= int(rows):
+            break
+        time.sleep(0.02)
+    return x + level * rng.standard_normal(x.shape, x.dtype)
+"""
+"""A corruption that waits, once the run that the file `hold` names has so many epochs: for a kill in the middle."""
 
 
-def kill(cwd, *words, pattern, least=3):
-    """Start a command, kill it in the middle of a run; gives the run's folder and how many epochs are safe there."""
+def kill(cwd, *words, pattern, epochs=3):
+    """Start a command, kill it after so many epochs of a run; gives the run's folder and how many are safe there."""
     process = commands.start(*words, cwd=cwd)
-    folder = commands.wait_for(midway(cwd, pattern, least), f"{least} epochs")
+    folder = commands.wait_for(lambda: next(cwd.glob(pattern), None), "the run's folder")
+    (cwd / "new").write_text(f"{folder} {epochs}")
+    (cwd / "new").replace(cwd / "hold")
+
+    def trained():
+        history = folder / "history.csv"
+        return history.exists() and len(history.read_text().splitlines()) > epochs
+
+    commands.wait_for(trained, f"{epochs} epochs of {folder}")
     process.kill()
-    result = commands.end(process, 60)
-    assert result.returncode == -9, result.stderr
+    assert commands.end(process, 60).returncode == -9
+    (cwd / "hold").unlink()
     assert not (folder / "metrics.json").exists()
-    return folder, callbacks.read(folder / callbacks.FILE)["epoch"], result
+    return folder, callbacks.read(folder / callbacks.FILE)["epoch"]
 
 
 def final(folder):
@@ -305,22 +315,26 @@ def final(folder):
 def test_a_run_that_was_killed_twice_ends_as_one_that_never_was(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
-    words = (*SMALL, *LONG, "hydra.run.dir=run")
+    own = {cwd: commands.package(cwd, HOLD, level="0.3") for cwd in (whole, cut)}[cut]
+    words = (*SMALL, *own, "fit.epochs=16", "fit.deterministic=true", "hydra.run.dir=run")
 
     def killed():
-        _, first, _ = kill(cut, *words, pattern="run")
-        _, second, _ = kill(cut, *words, pattern="run", least=first + 5)
-        last = commands.done("resume", f"run={cut / 'run'}", cwd=cut)
-        again = commands.run("resume", "run=run", cwd=cut), commands.run("resume", "run=run", "seed=1", cwd=cut)
+        _, first = kill(cut, *words, pattern="run")
+        _, second = kill(cut, *words, pattern="run", epochs=8)
+        last = commands.done("resume", f"run={cut / 'run'}", "allow=[my]", cwd=cut)
+        again = (
+            commands.run("resume", "run=run", "allow=[my]", cwd=cut),
+            commands.run("resume", "run=run", "allow=[my]", "seed=1", cwd=cut),
+        )
         return first, second, last, again
 
     calls = {"whole": lambda: commands.done(*words, cwd=whole), "cut": killed}
     first, second, last, (again, changed) = commands.together(calls)["cut"]
-    assert 0 < first < second < 40
-    assert last.stdout.split("epoch ")[1].startswith(f"{second + 1}/40")  # it went on from there
+    assert 0 < first < second < 16
+    assert last.stdout.split("epoch ")[1].startswith(f"{second + 1}/16")  # it went on from there
     (found,) = commands.runs(commands.client(cut))
     assert found.info.status == "FINISHED"
-    assert curve(cut, found) == ([*range(1, 41)], [*range(1, 41)])
+    assert curve(cut, found) == ([*range(1, 17)], [*range(1, 17)])
     one, other = final(whole / "run"), final(cut / "run")
     assert one[0] == other[0]
     pd.testing.assert_frame_equal(one[1], other[1])
@@ -332,12 +346,13 @@ def test_a_run_that_was_killed_twice_ends_as_one_that_never_was(tmp_path):
 
 
 def test_a_sweep_that_is_killed_twice_runs_each_of_its_jobs_once(tmp_path):
-    words = ("-m", *SMALL, "fit.epochs=20", "model.bottleneck=range(1,13)")
+    own = commands.package(tmp_path, HOLD, level="0.3")
+    words = ("-m", *SMALL, *own, "fit.epochs=8", "model.bottleneck=range(1,13)")
     store = commands.client(tmp_path)
-    first, _, _ = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/2-*")
+    first, _ = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/2-*")
     begun = {one.info.run_id: run for one in commands.runs(store)}
     assert [one.info.status for one in begun.values()] == ["RUNNING", "FINISHED", "FINISHED", "RUNNING"]
-    second, safe, _ = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/7-*")
+    second, safe = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/7-*")
     last = commands.done(*words, cwd=tmp_path)
 
     parent, *children = found = commands.runs(store)
@@ -346,7 +361,7 @@ def test_a_sweep_that_is_killed_twice_runs_each_of_its_jobs_once(tmp_path):
     assert parent.data.metrics == {"sweep/jobs": 12, "sweep/failed": 0}
     assert {one.data.params["model.bottleneck"] for one in children} == {str(n) for n in range(1, 13)}
     for one in children:
-        assert curve(tmp_path, one) == ([*range(1, 21)], [*range(1, 21)])
+        assert curve(tmp_path, one) == ([*range(1, 9)], [*range(1, 9)])
     ends = {one.info.run_id: one.info.end_time for one in found}
     assert begun.keys() <= ends.keys()  # the parent and the killed job went on as what they were
     assert all(ends[n] == one.info.end_time for n, one in begun.items() if one.info.status == "FINISHED")
@@ -356,6 +371,6 @@ def test_a_sweep_that_is_killed_twice_runs_each_of_its_jobs_once(tmp_path):
     starts = {folder: (folder / "run.log").read_text().count("started with") for folder in folders}
     assert starts == dict.fromkeys(folders, 1) | {first: 2, second: 2}
     assert last.stdout.count("done before: run ") == 7
-    assert last.stdout.split("epoch ")[1].startswith(f"{safe + 1}/20")  # it went on from there
+    assert last.stdout.split("epoch ")[1].startswith(f"{safe + 1}/8")  # it went on from there
     assert not list(first.parent.glob(f"*/{callbacks.FILE}"))
     assert len(pd.read_csv(first.parent / "sweep.csv")) == 12

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import sys
 
 import commands
 import numpy as np
@@ -13,16 +14,25 @@ import yaml
 from aelab import account, compose, sweep
 from aelab.work import Outcome
 
+LIGHT = (
+    sys.executable,
+    "-c",
+    "import atexit, sys\n"
+    "atexit.register(lambda: print('HEAVY', *sorted(sys.modules.keys() & {'tensorflow', 'keras'})))\n"
+    "from aelab.cli import main\nmain()",
+)
+FAILING = ("-m", "model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3", "tracking.log_model=false")
+FAILING = (*FAILING, "dataset=digits", "debug=fast")
+
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     """(folder, result) of a good sweep of four, and of one whose first job fails."""
     cwd = tmp_path_factory.mktemp("failing")
-    words = ("model=conv_ae", "model.widths=[4]", "optimizer.learning_rate=1e38,1e-3", "tracking.log_model=false")
     return commands.together(
         {
             "good": lambda: commands.swept(tmp_path_factory),
-            "failing": lambda: (cwd, commands.run("-m", *words, "dataset=digits", "debug=fast", cwd=cwd)),
+            "failing": lambda: (cwd, commands.run(*FAILING, cwd=cwd)),
         }
     )
 
@@ -145,6 +155,51 @@ def test_a_wrong_last_job_is_refused_before_the_first_starts(last, tmp_path):
 
 
 # ---- the table, of jobs made up
+
+
+# ---- the same again
+
+
+def test_a_sweep_that_is_issued_again_runs_nothing_and_shows_the_same(swept):
+    cwd, first = swept
+    before = {run.info.run_id for run in commands.runs(commands.client(cwd))}
+    result = commands.end(commands.start("-m", *commands.GRID, cwd=cwd, program=LIGHT))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].strip() == "HEAVY"
+    assert result.stdout.count("done before: run ") == 4
+    tables = [r.stdout[r.stdout.index("metrics by job") :].split("report")[0] for r in (first, result)]
+    assert tables[0] == tables[1]
+    assert {run.info.run_id for run in commands.runs(commands.client(cwd))} == before  # its parent is gone on with
+    (table,) = cwd.glob("outputs/sweeps/*/*/sweep.csv")
+    assert len(pd.read_csv(table)) == 4
+
+
+def test_a_plan_says_what_is_new_and_runs_nothing(swept):
+    cwd, _ = swept
+    before = len(commands.runs(commands.client(cwd)))
+    words = ("-m", *commands.GRID[:-1], "model.bottleneck=16,32", "sweep.plan=true")
+    assert commands.GRID[-1].startswith("model.bottleneck=")
+    result = commands.end(commands.start(*words, cwd=cwd, program=LIGHT, COLUMNS="150"))
+    lines = result.stdout.splitlines()
+    assert lines[-1].strip() == "HEAVY"
+    assert [sum(f" {state} " in line for line in lines if "│" in line) for state in ("done", "new")] == [2, 2]
+    assert sum("model.bottleneck: 16 -> 32" in line or "64 -> 32" in line for line in lines) == 2
+    assert "2 done, 2 new" in result.stdout
+    assert len(commands.runs(commands.client(cwd))) == before
+
+
+def test_a_job_that_failed_is_told_and_not_run_again_unless_asked(sweeps):
+    cwd, _ = sweeps["failing"]
+    second = commands.run(*FAILING, cwd=cwd)
+    assert second.returncode == 1
+    assert "failed before: run" in second.stdout
+    assert "1 of 2 jobs failed" in commands.complaint(second)
+    states = [run.info.status for run in commands.runs(commands.client(cwd))]
+    assert sorted(states) == ["FAILED", "FINISHED", "FINISHED"]
+    planned = commands.done(*FAILING, "sweep.retry=failed", "sweep.plan=true", cwd=cwd, COLUMNS="150")
+    assert "1 resume, 1 done" in planned.stdout or "1 done, 1 resume" in planned.stdout
+    metrics = json.loads(next(cwd.glob("outputs/sweeps/*/*/1-*/metrics.json")).read_text())
+    assert f"{metrics['test/psnr']:.4g}" in second.stdout
 
 
 def jobs(*rows):
