@@ -87,6 +87,15 @@ def gradient(function, x):
     return tape.gradient(y, x).numpy()
 
 
+def jacobian(function, x):
+    """d function(x) / d x of each example, (b, k, ...), where function gives (b, k); can itself be differentiated."""
+    with tf.GradientTape() as tape:
+        x = tf.convert_to_tensor(x)
+        tape.watch(x)
+        y = function(x)
+    return tape.batch_jacobian(y, x)
+
+
 @tf.function(jit_compile=True)
 def _opened(x, recurrent, C):
     """sigma of i, f, o side by side, C~, tanh of the new C, the new C, the new h, and h as x is.

@@ -78,7 +78,8 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, goal: str | None =
 
     One number of more than two values is a line, with a line for each value of a second that is none; two are a heat
     map; three and more are parallel coordinates; all else is bars. Jobs that differ in nothing else but what is a
-    repeat are averaged; their sample standard deviation is a band about a line.
+    repeat are averaged; their sample standard deviation is a band about a line. PCA's own values, where the table has
+    them as `metric`_pca, are a dashed line.
     """
     names = [name for name in names if name not in grid.REPEATS] or names
     found = table.groupby(names, sort=False)[metric].agg(["mean", "std"]).reset_index()
@@ -104,6 +105,10 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, goal: str | None =
         if band[name].notna().any():
             low, high = wide[name] - band[name], wide[name] + band[name]
             ax.fill_between(wide.index, low, high, color=COLOURS[i % len(COLOURS)], alpha=0.18, lw=0)
+    if (pca := f"{metric}_pca") in table:
+        base = table.groupby(pd.to_numeric(table[over[0]]))[pca].mean()
+        ax.plot(base.index, base, "--", lw=1.4, color=MUTED, label="PCA")
+        ax.legend(fontsize=8, frameon=False, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
     if goal:
         best = long.loc[long[metric].idxmax() if goal == "max" else long[metric].idxmin()]
         ax.plot(best["x"], best[metric], "*", ms=13, color=INK, mfc="none", label="_best")

@@ -35,14 +35,17 @@ NEEDED = ("preparation", "score", "threshold", "similarity")
 SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 KINDS = {
-    **dict.fromkeys(("Image", "Images", "Pixels"), ("image",)),
+    "Image": ("image",),
+    **dict.fromkeys(("Pixels", "Coded"), ("image", "coded image")),
+    "Images": ("image", "coded image", "labelled images"),
+    "Labelled": ("labelled images",),
     **dict.fromkeys(("Row", "Rows", "Table", "Labels"), ("table",)),
     **dict.fromkeys(("Interactions", "Hits"), ("interactions",)),
     "ByItem": ("items",),
     "Catalogue": ("vectors",),
     "Ratings": ("ratings",),
     "Pairs": ("pairs",),
-    "Values": ("image", "pairs"),
+    "Values": ("image", "coded image", "pairs"),
     **dict.fromkeys(("Text", "Tokens"), ("text",)),
 }
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}

@@ -61,6 +61,8 @@ Share = Annotated[float, Range(0, 1)]
 # return value with the kind that it gives, and a task names its own: so they can be matched without an import.
 Image = tuple[int, int, int]
 """Shape (h, w, c) of one image; pixels are float32 in [0, 1]."""
+Coded = tuple[int, int, int]
+"""The same, of a model that puts the whole image through a code: its outputs are a dict with "output" and "code"."""
 Row = tuple[int]
 """Shape (d,) of one prepared row of a table; features are float32."""
 # The same for the arrays that corruptions and metrics work on.
@@ -138,8 +140,8 @@ class Run:
     profile: bool
 
 
-PARTS = ("input", "gain", "low", "high")
-"""What may stand beside a metric: the value of doing nothing, the gain over it, and the ends of an interval."""
+PARTS = ("input", "gain", "pca", "low", "high")
+"""What may stand beside a metric: the value of doing nothing, the gain over it, that of PCA, an interval's ends."""
 BESIDE = tuple(f"_{name}" for name in PARTS)
 
 

@@ -9,7 +9,7 @@ import math
 import keras
 
 from aelab import ops
-from aelab.config import Count, Interactions, Level, Pixels, Tokens
+from aelab.config import Count, Interactions, Level, Pixels, Share, Tokens
 
 
 def mse(batch, outputs, model, /):
@@ -63,9 +63,23 @@ def nll(batch: Tokens, outputs, model, /):
     return ops.nll(batch.target, outputs["output"])
 
 
-def sparsity(batch, outputs, model, /):
-    """Mean absolute value of each example's code: few numbers of it are used at a time."""
-    return keras.ops.mean(keras.ops.abs(ops.full(outputs["code"])), axis=-1)
+def sparsity(batch, outputs, model, /, *, rho: Share | None):
+    """Mean absolute value of each example's code: few numbers of it are used at a time.
+
+    With `rho`, sum over the code of KL(rho || a), the same for each example: a is the mean of the number's sigmoid over
+    the batch, how often it is on. Ng, CS294A lecture notes, 2011.
+    """
+    code = ops.full(outputs["code"])
+    if rho is None:
+        return keras.ops.mean(keras.ops.abs(code), axis=-1)
+    on = keras.ops.clip(keras.ops.mean(keras.ops.sigmoid(code), axis=0), 1e-6, 1 - 1e-6)
+    nats = rel_entr(rho, on) + rel_entr(1 - rho, 1 - on)
+    return keras.ops.sum(nats) * keras.ops.ones_like(code[:, 0])
+
+
+def rel_entr(p: float, q):
+    """p ln(p / q), 0 where p is."""
+    return p * (math.log(p) - keras.ops.log(q)) if p else keras.ops.zeros_like(q)
 
 
 # ---- of interactions: "output" has a logit for each item, the target is above 0 where there is an interaction

@@ -425,7 +425,7 @@ def test_signature_reads_the_source():
         "widths": check.Knob(list[config.Count], True),
     }
     assert (found.takes, found.gives) == (("image",), None)
-    assert check.signature("aelab.data.digits.digits").gives == ("image",)
+    assert check.signature("aelab.data.digits.digits").gives == ("image", "coded image")
     assert check.signature("aelab.models.filters.Median").takes == ("image",)
     assert check.signature("keras.optimizers.Adam").knobs["amsgrad"] == check.Knob(check.Any, False)
     assert check.class_value("aelab.tasks.denoise.Denoise", "kinds") == ("image",)

@@ -31,8 +31,9 @@ def mine(x, rng, /, *, does: str):
         held.append(np.ones(3 * 10**8))
     if does in ("eat", "sleep"):
         time.sleep(600)
-    return x * np.nan if does == "spoil" else x
+    return x
 """
+RATES = {"spoil": 1e38}
 DOES = ("sleep", "exit", "good", "spoil", "eat", "better")
 FAILURES = {
     "sleep": r"it took longer than 0\.5 minutes \(launcher\.minutes\)",
@@ -47,7 +48,9 @@ def troubled(tmp_path_factory):
     """(folder, results) of a sweep with all kinds of failure, issued three times: the last with retry, and in peace."""
     cwd = tmp_path_factory.mktemp("troubled")
     own = commands.package(cwd, TROUBLE, does="good")
-    words = (*SMALL, *own, f"corruption.mine.does={','.join(DOES)}", "fit.epochs=6")
+    rows = ("corruption.mine.does,optimizer.learning_rate", *(f"{does},{RATES.get(does, 0.001)}" for does in DOES))
+    (cwd / "jobs.csv").write_text("\n".join(rows))
+    words = (*SMALL, *own, "fit.epochs=6", "schedule=constant", "sweep.table=jobs.csv")
     words = (*words, "launcher=processes", "launcher.minutes=0.5", "launcher.memory_gb=2.5")
     found = []
     for more in ((), (), ("sweep.retry=failed",)):
@@ -108,15 +111,20 @@ def test_what_failed_is_told_and_not_run_again(troubled):
 
 def test_what_failed_is_gone_on_with_where_that_is_asked_for(troubled):
     (_, before, _), _, (result, runs, table) = troubled
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 1
+    again, last = result.stderr.splitlines()
+    assert re.match(f"aelab: job 4 failed: {FAILURES['spoil']}", again)  # there is no peace with this learning rate
+    assert last == "aelab: 1 of 6 jobs failed"
     assert result.stdout.count("done before: run ") == 2
-    assert set(table["state"]) == {"finished"}
-    assert runs[""].data.metrics == {"sweep/jobs": 6, "sweep/failed": 0}
+    assert runs[""].data.metrics == {"sweep/jobs": 6, "sweep/failed": 1}
     for does in DOES:
-        assert runs[does].info.run_id == before[does].info.run_id
-        assert runs[does].info.status == "FINISHED"
-        assert "aelab.reason" not in runs[does].data.tags
-        assert list(pd.read_csv(Path(runs[does].data.tags["aelab.folder"]) / "history.csv")["epoch"]) == [*range(1, 7)]
+        state, run = "FAILED" if does == "spoil" else "FINISHED", runs[does]
+        assert (run.info.run_id, run.info.status) == (before[does].info.run_id, state)
+        assert table.loc[does, "state"] == state.lower()
+        assert ("aelab.reason" in run.data.tags) == (does == "spoil")
+        if does != "spoil":
+            history = pd.read_csv(Path(run.data.tags["aelab.folder"]) / "history.csv")
+            assert list(history["epoch"]) == [*range(1, 7)]
 
 
 def test_a_sweep_that_is_to_stop_leaves_the_rest(tmp_path):

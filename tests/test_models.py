@@ -82,14 +82,14 @@ def test_conv_ae_has_nothing_but_its_code(bottleneck):
     model = component("model", "conv_ae", bottleneck=bottleneck)((28, 28, 1))
     code = model.get_layer("code")
     assert code.output.shape == (None, bottleneck)
-    halves = keras.Model(model.input, [code.output, model.output])
+    halves = keras.Model(model.input, [code.output, model.output["output"]])
     x = pictures(2, 28, 28, 1)
     codes, outputs = halves(x)
     assert np.abs(codes[0] - codes[1]).max() > 0
     assert np.abs(outputs[0] - outputs[1]).max() > 0
     kernel, bias = code.get_weights()
     code.set_weights([kernel * 0, bias])
-    outputs = model(x)
+    outputs = model(x)["output"]
     np.testing.assert_array_equal(outputs[0], outputs[1])
 
 

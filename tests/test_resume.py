@@ -350,7 +350,7 @@ def test_a_sweep_that_is_killed_twice_runs_each_of_its_jobs_once(tmp_path):
     words = ("-m", *SMALL, *own, "fit.epochs=8", "model.bottleneck=range(1,13)")
     store = commands.client(tmp_path)
     first, _ = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/2-*")
-    begun = {one.info.run_id: run for one in commands.runs(store)}
+    begun = {one.info.run_id: one for one in commands.runs(store)}
     assert [one.info.status for one in begun.values()] == ["RUNNING", "FINISHED", "FINISHED", "RUNNING"]
     second, safe = kill(tmp_path, *words, pattern="outputs/sweeps/*/*/7-*")
     last = commands.done(*words, cwd=tmp_path)

@@ -5,7 +5,8 @@ import math
 import keras
 from keras import layers
 
-from aelab.config import Count, Image
+from aelab.config import Coded, Count, Image
+from aelab.models.dense import whole
 from aelab.models.unet import like, pixels
 
 KERNEL = 4
@@ -29,18 +30,18 @@ def double(x, sizes: list):
     return x
 
 
-def conv_ae(shape: Image, /, *, bottleneck: Count, widths: list[Count]) -> keras.Model:
+def conv_ae(shape: Coded, /, *, bottleneck: Count, widths: list[Count]) -> keras.Model:
     """A convolutional autoencoder with a dense code of `bottleneck` numbers, the layer named "code".
 
     One strided convolution for each of the `widths`, a dense layer to the code and one back, and transposed
-    convolutions: all that reaches the output has passed through the code. Output (h, w, c) in [0, 1].
+    convolutions: all that reaches the output has passed through the code. "output" (h, w, c) in [0, 1].
     """
     image = keras.Input(shape)
     sizes = halve(image, widths)
     inner = sizes[-1].shape[1:]
-    x = layers.Dense(bottleneck, name="code")(layers.Flatten()(sizes[-1]))
-    x = layers.Dense(math.prod(inner), activation="relu")(x)
-    return keras.Model(image, pixels(double(layers.Reshape(inner)(x), sizes)), name="conv_ae")
+    code = whole(layers.Flatten()(sizes[-1]), bottleneck, "code")
+    x = layers.Dense(math.prod(inner), activation="relu")(code)
+    return keras.Model(image, {"output": pixels(double(layers.Reshape(inner)(x), sizes)), "code": code}, name="conv_ae")
 
 
 def conv_ae_spatial(shape: Image, /, *, widths: list[Count]) -> keras.Model:
