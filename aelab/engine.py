@@ -59,9 +59,11 @@ def run_search(space: Space, cfg, dirs: list[Path], client) -> int:
             if done:
                 console.out.print(f"{done} of {cfg.search.trials} trials are done already")
             perform(cfg, items(), cfg.search.trials, log, trials.tell, done)
-            ended, best = trials.ended(), trials.best()
-            results = [(t.overrides, Outcome(t.metrics, t.reason, int(t.state == "failed"))) for t in ended]
-            return sweep.finish(results, name, home, log, cfg, True, best and ended.index(best))
+            results = [
+                (t.overrides, Outcome(t.metrics and {**t.metrics, trials.goal: t.value}, t.reason, t.state == "failed"))
+                for t in trials.ended()
+            ]
+            return sweep.finish(results, name, home, log, cfg, True, trials.goal)
 
 
 @contextlib.contextmanager

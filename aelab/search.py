@@ -212,11 +212,6 @@ class Search:
             if trial.state.is_finished()
         ]
 
-    def best(self) -> Ended | None:
-        """The finished trial with the best value; None where none finished."""
-        done = [trial for trial in self.ended() if trial.state == "finished"]
-        return self.pick[self.goal](done, key=lambda trial: trial.value) if done else None
-
 
 @contextlib.contextmanager
 def opened(space: Space, cfg: DictConfig) -> Iterator[Search]:

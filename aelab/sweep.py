@@ -17,14 +17,13 @@ FIGURES = 6
 """The first of the metrics are drawn."""
 
 
-def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, best: int | None = None) -> int:
-    """Log and print what came of a sweep's jobs; returns the exit code. `best` is the place of a search's best.
+def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, goal: str | None = None) -> int:
+    """Log and print what came of a sweep's jobs; returns the exit code. `goal` is what a search went by.
 
     Where none of them `ran` now, the report that stands is right.
     """
     found = frame(results)
-    if best is None:
-        best = winner(found, cfg)
+    best = winner(found, goal or next(iter(parts(found)[1]), ""), cfg)
     failed, finished = (int(found["state"].eq(state).sum()) for state in ("failed", "finished"))
     counts = {"sweep/jobs": len(found), "sweep/failed": failed}
     page = f"#/experiments/{log.experiment_id}/runs/{log.run_id}/artifacts/report.html"
@@ -37,7 +36,7 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, best: in
     log.batch(metrics=counts, tags=jobs)
     if finished and (ran or not (folder / "report.html").exists()):
         log.files(folder, ["metrics.json", *write(found, folder, name, cfg)])
-    console.out.print(table(found, best))
+    console.out.print(table(found, best, goal))
     if said := others(found):
         console.complain(said)
     if finished:
@@ -73,17 +72,17 @@ def others(found: pd.DataFrame) -> str:
 
 
 def direction(metric: str, cfg) -> str | None:
-    """Whether "min" or "max" of a final metric is better; None where the config does not say."""
-    return cfg.metric.get(metric.partition("/")[2].partition("@")[0], {}).get("goal")
+    """Whether "min" or "max" of a metric is better, of losses "min"; None where the config does not say."""
+    name = metric.partition("/")[2].partition("@")[0]
+    return cfg.metric.get(name, {}).get("goal") or ("min" if name in ("loss", *cfg.loss) else None)
 
 
-def winner(found: pd.DataFrame, cfg) -> int | None:
-    """The place of the best job by the first metric of `parts`; None where no better direction is known."""
-    first = next(iter(parts(found)[1]), "")
-    goal = direction(first, cfg)
-    if not goal or not found[first].notna().any():
+def winner(found: pd.DataFrame, metric: str, cfg) -> int | None:
+    """The place of the best job by a metric; None where no better direction is known."""
+    better = direction(metric, cfg)
+    if not better or metric not in found or not found[metric].notna().any():
         return None
-    return int(found[first].idxmax() if goal == "max" else found[first].idxmin())
+    return int(found[metric].idxmax() if better == "max" else found[metric].idxmin())
 
 
 def parts(found: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -135,13 +134,14 @@ def spread(values: pd.Series) -> str:
     return f"{values.mean():.4f}\n± {values.std():.4f}\n± {half:.4f}"
 
 
-def table(found: pd.DataFrame, best: int | None = None) -> Table:
+def table(found: pd.DataFrame, best: int | None = None, goal: str | None = None) -> Table:
     """One row a job: the values that differ between jobs, and as many of the test metrics as there is room for.
 
     The row of the best job is in bold, with a star. Jobs that differ by seed or fold alone are repeats: their mean,
     sample standard deviation and 95 % confidence interval of the mean stand below.
     """
     swept, names = parts(found)
+    names = [*([goal] if goal in found and goal not in names else []), *names]
     names = names[: max(console.out.width // COLUMN - len(swept), 2)]
     shown = Table(title="metrics by job")
     for name in (*swept, *names):
@@ -149,11 +149,11 @@ def table(found: pd.DataFrame, best: int | None = None) -> Table:
     for place, row in found.iterrows():
         done, star = row["state"] == "finished", " *" if place == best else ""
         values = [f"{row[n]:.4g}" for n in names] if done else [row["state"], *[""] * (len(names) - 1)]
-        values[:1] = [value + star for value in values[:1]]
+        values = [v + star * (n == (goal or names[0])) for n, v in zip(names, values, strict=True)] if star else values
         style = "bold" if star else None
         shown.add_row(*map(console.short, row[swept]), *values[: max(len(names), 1)], style=style)
     if best is not None:
-        shown.caption = f"* best by {names[0]}"
+        shown.caption = f"* best by {goal or names[0]}"
     if repeated := [k for k in swept if k in grid.REPEATS]:
         shown.add_section()
         others = [k for k in swept if k not in repeated]

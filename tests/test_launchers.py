@@ -36,7 +36,7 @@ def mine(x, rng, /, *, does: str):
 RATES = {"spoil": 1e38}
 DOES = ("sleep", "exit", "good", "spoil", "eat", "better")
 FAILURES = {
-    "sleep": r"it took longer than 0\.5 minutes \(launcher\.minutes\)",
+    "sleep": r"it took longer than 0\.75 minutes \(launcher\.minutes\)",
     "exit": "its process ended by itself, with exit code 3",
     "spoil": r"the loss became nan in epoch \d, step \d; try a lower optimizer.learning_rate or fit.precision=float32",
     "eat": r"it took more memory than 2\.5 GB \(launcher\.memory_gb\)",
@@ -51,14 +51,14 @@ def troubled(tmp_path_factory):
     rows = ("corruption.mine.does,optimizer.learning_rate", *(f"{does},{RATES.get(does, 0.001)}" for does in DOES))
     (cwd / "jobs.csv").write_text("\n".join(rows))
     words = (*SMALL, *own, "fit.epochs=6", "schedule=constant", "sweep.table=jobs.csv")
-    words = (*words, "launcher=processes", "launcher.minutes=0.5", "launcher.memory_gb=2.5")
+    words = (*words, "launcher=processes", "launcher.minutes=0.75", "launcher.memory_gb=2.5")
     found = []
     for more in ((), (), ("sweep.retry=failed",)):
         if more:
             (cwd / "calm").touch()
         result = commands.run(*words, *more, cwd=cwd)
         runs = {run.data.params.get("corruption.mine.does", ""): run for run in commands.runs(commands.client(cwd))}
-        assert len(runs) == 1 + len(DOES) == len(commands.runs(commands.client(cwd)))
+        assert len(runs) == 1 + len(DOES) == len(commands.runs(commands.client(cwd))), result.stderr
         (table,) = cwd.glob("outputs/sweeps/*/*/sweep.csv")
         found.append((result, runs, pd.read_csv(table).set_index("corruption.mine.does")))
     return found

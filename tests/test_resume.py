@@ -286,7 +286,7 @@ def mine(x, rng, /, *, level: float):
 def kill(cwd, *words, pattern, epochs=3):
     """Start a command, kill it after so many epochs of a run; gives the run's folder and how many are safe there."""
     process = commands.start(*words, cwd=cwd)
-    folder = commands.wait_for(lambda: next(cwd.glob(pattern), None), "the run's folder")
+    folder = commands.wait_for(lambda: next(cwd.glob(pattern), None), "the run's folder", 300)
     (cwd / "new").write_text(f"{folder} {epochs}")
     (cwd / "new").replace(cwd / "hold")
 

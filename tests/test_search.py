@@ -221,15 +221,7 @@ def test_a_trial_without_a_finite_value_failed_and_counts(tmp_path):
         assert [e.state for e in ended] == ["finished", "failed", "failed", "finished", "finished", "failed"]
         assert [e.reason for e in ended] == ["", "val/psnr is nan", "val/psnr is inf", "", "", "out of memory"]
         assert [e.value for e in ended if e.state == "failed"] == [None] * 3
-        assert trials.best() == ended[3]
         assert ended[3].metrics == {"val/psnr": 3.0}
-
-
-def test_without_a_good_trial_there_is_no_best(tmp_path):
-    with begun(tmp_path, "search.trials=1") as trials:
-        (asked,) = trials
-        trials.tell(asked.number, None, "broken", tmp_path)
-        assert trials.best() is None
 
 
 HISTORY = "epoch,val/loss,val/psnr\n1,0.5,20\n2,0.3,19\n3,nan,30\n4,0.4,25\n"

@@ -262,6 +262,19 @@ def test_a_failed_job_has_its_row_and_counts_in_no_mean():
     assert rows[4] == ["mean\nsd\n95 %", "2.0000\n± 0.0000\n± 0.0000", "2.0000\n± 1.4142\n± 12.7062"]
 
 
+def test_a_search_shows_what_it_went_by_and_its_best():
+    found = frame(jobs(("lr=1", {"test/psnr": 9.0, "val/loss": 2.0}), ("lr=2", {"test/psnr": 8.0, "val/loss": 1.0})))
+    with compose.session():
+        cfg = compose.compose([], [compose.CONF])
+    best = sweep.winner(found, "val/loss", cfg)
+    shown = sweep.table(found, best, "val/loss")
+    assert (best, shown.caption) == (1, "* best by val/loss")
+    rows = list(zip(*(column.cells for column in shown.columns), strict=True))
+    assert [column.header for column in shown.columns] == ["lr", "val/loss", "test/psnr"]
+    assert rows == [("1", "2", "9"), ("2", "1 *", "8")]
+    assert sweep.winner(found, "test/psnr", cfg) == 0
+
+
 def test_failed_jobs_alone_have_a_row_each():
     found = frame(jobs(("lr=1", "no"), ("lr=2", "no")))
     assert cells(found)[1:] == [["1", "failed"], ["2", "failed"]]

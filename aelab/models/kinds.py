@@ -22,6 +22,9 @@ from aelab.models.unet import pixels
 class Mirror(layers.Dense):
     """A linear dense layer that is also gone through backwards: by its kernel transposed, and a bias of its own."""
 
+    save_own_variables = layers.Layer.save_own_variables  # Dense's own know one bias
+    load_own_variables = layers.Layer.load_own_variables
+
     def build(self, shape):
         """The kernel, and a bias for each direction."""
         super().build(shape)

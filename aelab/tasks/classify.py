@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from aelab import charts, corruptions, figures
+from aelab import corruptions, figures
 from aelab.config import ConfigError, Count
 from aelab.data.record import Split
 from aelab.evaluate import Result, measure
@@ -92,13 +92,10 @@ class Classify(Task):
 
     def figures(self, result, data, /):
         """What is taken for what, the surest mistakes, and the classes in training and test."""
-        counts = self.confusion(result, data)
-        shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
         f1 = pd.DataFrame({part: self.by_class[part]["f1"] for part in ("train", "test")})
-        drawn = {
-            "confusion": charts.heat(shares, title="What share of a class of the test is taken for what"),
-            "overfitting": figures.pairs(f1, title="F1 by class, training and test"),
-        }
+        bars = figures.pairs(f1, title="F1 by class, training and test")
+        bars.axes[0].set_xlabel("F1")
+        drawn = {"confusion": confusion_figure(self.confusion(result, data)), "overfitting": bars}
         if len(top := self.mistakes(result, data)):
             drawn["mistakes"] = figures.image_grid(
                 {"image": result.inputs[top.index]},
@@ -127,3 +124,23 @@ def by_class(examples: pd.DataFrame, names) -> pd.DataFrame:
     table = pd.DataFrame(dict(zip(MACRO, found, strict=False)), pd.Index([names[i] for i in known], name="class"))
     table.insert(0, "images", found[-1])
     return table
+
+
+def confusion_figure(counts: pd.DataFrame):
+    """Counts by true class, down, and predicted class, coloured by their share of the true class."""
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    figure = figures.chart(1.8 + 0.52 * len(counts), 1.6 + 0.36 * len(counts))
+    ax = figure.add_subplot()
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        if count := counts.iat[row, column]:
+            colour = "white" if share > 0.5 else figures.INK
+            ax.text(column, row, count, ha="center", va="center", fontsize=8, color=colour)
+    ax.set_yticks(range(len(counts)), counts.index, **figures.PLAIN)
+    ax.set_xticks(range(len(counts)), counts.columns, rotation=40, ha="right", rotation_mode="anchor", **figures.PLAIN)
+    figures.tidy(ax, "Test images by true and predicted class", xlabel="predicted", ylabel="true")
+    np.fill_diagonal(shares, 0)
+    worst, other = np.unravel_index(shares.argmax(), shares.shape)
+    told = f"{shares.max():.1%} of {counts.index[worst]} for {counts.columns[other]}" if shares.any() else "nothing"
+    figure.set_label(f"Colour: share of the true class. Most often mistaken: {told}.")
+    return figure

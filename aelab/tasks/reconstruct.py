@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from aelab import console, figures
 from aelab.config import AelabError, Count, Whole
@@ -72,7 +73,10 @@ class Reconstruct(Task):
         ways = {"": lambda x: coded(encode, x), "_pca": self.linear.code}
         found = {}
         for name, code in ways.items():
-            linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(code(train.x), train.y)
+            linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            x = code(train.x)
+            with threadpool_limits(1):  # the matrices are small: more threads took 20 times as long
+                linear.fit(x, train.y)
             parts = {"val": data.validation, "test": test}
             found |= {
                 f"{part}/probe_accuracy{name}": float(linear.score(code(split.x), split.y))
