@@ -184,7 +184,7 @@ def test_grid_varies_the_last_fastest():
 
 def test_glob_is_every_choice():
     assert jobs("model=glob(*)") == [[f"model={name}"] for name in compose.choices("model", [CONF])]
-    assert jobs("model=glob(conv*)") == [["model=conv_ae"], ["model=conv_ae_spatial"]]
+    assert jobs("model=glob(conv_ae*)") == [["model=conv_ae"], ["model=conv_ae_spatial"]]
 
 
 def test_lists_of_choices_ranges_and_quoted_values():
