@@ -16,7 +16,7 @@ from typing import NoReturn
 import psutil
 from omegaconf import OmegaConf
 
-from aelab import check, commands, compose, console, grid, past, space, work
+from aelab import account, check, commands, compose, console, grid, past, space, work
 from aelab.config import AelabError, ConfigError
 
 
@@ -201,9 +201,10 @@ def _resume(argv: list[str]) -> int:
     own, rest, folder, cfg = commands.stored(argv)
     if rest:
         raise ConfigError(f"{rest[0]}: a run is gone on with as it is; to change values, type aelab rerun")
-    job = compose.Job(list(OmegaConf.load(folder / "overrides.yaml")), cfg, folder, compose.signature(cfg))
+    words = list(OmegaConf.load(folder / "overrides.yaml"))
+    job = compose.Job(words, cfg, folder.absolute(), compose.signature(cfg))
     if not past.unfinished(job):
-        done = (folder / "metrics.json").exists()
+        done = (folder / account.NAME).exists() and account.read(folder)["status"] == "FINISHED"
         why = "it is finished" if done else "the code, or a file that its config names, has changed since; aelab rerun"
         raise AelabError(f"run={own['run']}: cannot be gone on with: {why}")
     return single(job)

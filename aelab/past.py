@@ -27,10 +27,9 @@ def find(run: str, output_dir: str, uri: str | None) -> Path:
 
 def unfinished(job: compose.Job) -> str | None:
     """The MLflow id of a run in a job's folder that was the same job and did not come to its end; None else."""
-    if not (job.folder / account.NAME).exists() or (job.folder / "metrics.json").exists():
-        return None
-    known = account.read(job.folder)
-    return known["run_id"] if known.get("signature") == job.signature else None
+    known = account.read(job.folder) if (job.folder / account.NAME).exists() else {}
+    same = known.get("signature") == job.signature
+    return known["run_id"] if same and known["status"] != "FINISHED" else None
 
 
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:

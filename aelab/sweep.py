@@ -34,8 +34,13 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, goal: st
     (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
     account.note(folder, tags=account.read(folder)["tags"] | jobs)
     log.batch(metrics=counts, tags=jobs)
-    if finished and (ran or not (folder / "report.html").exists()):
-        log.files(folder, ["metrics.json", *write(found, folder, name, cfg)])
+    stale = ran or not (folder / "report.html").exists()
+    if finished and stale:
+        write(found, folder, name, cfg)
+    elif not finished:
+        found.to_csv(folder / "sweep.csv", index=False)  # it says why
+    if stale:
+        log.files(folder, account.shown(folder))
     console.out.print(table(found, best, goal))
     if said := others(found):
         console.complain(said)
@@ -49,7 +54,8 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, goal: st
 def frame(results: list) -> pd.DataFrame:
     """A row for each job: the values that differ between jobs, as text, its state and its metrics."""
     settings = [dict(o.partition("=")[::2] for o in overrides) for overrides, _ in results]
-    swept = [k for k in settings[0] if len({s.get(k) for s in settings}) > 1]
+    keys = dict.fromkeys(k for s in settings for k in s)
+    swept = [k for k in keys if len({s.get(k) for s in settings}) > 1]
     rows = [
         {k: setting.get(k, "") for k in swept}
         | {"state": "finished" if outcome.metrics else "failed" if outcome.code else "pruned"}
@@ -107,8 +113,8 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
     single = [k for k in tested if k.partition("@")[0] not in families][:FIGURES]
     drawn = {k: charts.swept(done, swept, k, direction(k, cfg)) for k in single} if swept else {}
     figures = {k.replace("test/", ""): figure for k, figure in drawn.items()}
-    for name, values in families.items():
-        shown = name.replace("test/", "")
+    for family, values in families.items():
+        shown = family.replace("test/", "")
         figures[shown] = charts.lines(
             values.rename_axis("at"), title=f"{shown} by {', '.join(swept)}", ylabel=shown, scale="log"
         )

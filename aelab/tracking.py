@@ -252,10 +252,10 @@ def start(
 
     def end(status: str, reason: str | None = None):
         reason, now = reason and reason[:500], int(time.time() * 1000)
-        account.note(folder, status=status, reason=reason, end_time=now)
         if reason:
             log.batch(tags={"aelab.reason": reason})
         log._send(client.set_terminated, status, now)
+        account.note(folder, status=status, reason=reason, end_time=now)
 
     try:
         yield log

@@ -254,7 +254,7 @@ def test_what_a_run_leaves(all_models):
     assert {"examples.png", "map.png", "rate_distortion.png"} <= {p.name for p in folder.iterdir()}
 
 
-def test_a_sparse_contractive_denoising_variational_autoencoder_with_a_code_too_large(tmp_path):
+def test_a_sparse_denoising_variational_autoencoder_with_a_code_too_large(tmp_path):
     """All at once: any kind with a corruption and other terms; and one clear line about the code."""
     words = ("model=conv_vae", "model.widths=[4]", "model.bottleneck=785", "loss=[bce,kl,sparsity]", "task.map=tsne")
     knobs = ("loss.kl.weight=1", "loss.kl.warmup=1", "loss.kl.free_bits=0.01", "loss.sparsity.rho=0.1")

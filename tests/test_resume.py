@@ -237,7 +237,6 @@ def test_another_config_in_the_same_folder_starts_anew(tmp_path, exact):
     assert not (tmp_path / "run" / callbacks.FILE).exists()
 
 
-@pytest.mark.xfail(strict=True, reason="metrics.json, and no longer the account, says that a run is finished")
 def test_a_run_that_was_stopped_while_its_files_were_sent_is_gone_on_with(tmp_path, exact, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
@@ -252,7 +251,6 @@ def test_a_run_that_was_stopped_while_its_files_were_sent_is_gone_on_with(tmp_pa
     assert (found.info.status, began) == ("FINISHED", [])
 
 
-@pytest.mark.xfail(strict=True, reason="aelab resume takes a relative folder as it is")
 def test_the_folder_of_a_run_that_goes_on_is_named_whole(tmp_path, exact, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(job(tmp_path), time.time(), report=stop(2))

@@ -55,8 +55,8 @@ def fully_connected(
 ) -> keras.Model:
     """An autoencoder of dense layers: `hidden`, a linear code of `bottleneck` numbers, and `hidden` in reverse.
 
-    With `tied`, the decoder's kernels are the encoder's, transposed. `l1` and `l2` are penalties on the kernels, but
-    for the code's own and the last one where they are not tied. No `hidden` is the vanilla autoencoder.
+    With `tied`, the decoder's kernels are the encoder's, transposed. `l1` and `l2` are penalties on the kernels of the
+    hidden layers. No `hidden` is the vanilla autoencoder.
     """
     size = math.prod(shape)
     penalty = regularizers.L1L2(l1, l2) if l1 or l2 else None

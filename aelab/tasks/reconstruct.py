@@ -25,7 +25,7 @@ CURVE = 64
 
 
 class Reconstruct(Task):
-    """Compress images to a short code and rebuild them from it; what is the code worth, beside PCA's?"""
+    """Compress images to a short code and rebuild them from it, beside principal components of the same number."""
 
     kinds = ("coded image",)
 
