@@ -23,7 +23,7 @@ COLUMN = 12
 """Characters that a column of the table takes."""
 GOALS = {
     **dict.fromkeys(("loss", "rmse", "perplexity", "bits_per_character"), "min"),
-    **dict.fromkeys(("f1", "precision", "recall"), "max"),
+    **dict.fromkeys(("f1", "precision", "recall", "probe_accuracy"), "max"),
 }
 """The better direction of what is measured beside the metrics of the config, which say theirs."""
 SIGN = {"max": -1, "min": 1}
