@@ -104,7 +104,7 @@ def train(argv: list[str]) -> int:
         if first and first.get("search"):
             found, cfg = space.checked(space.space(overrides, first.sweep.over or {}, dirs), dirs)
             return started(cfg, lambda client: searched(found, cfg, dirs, client))
-        jobs, refused = grid.every(overrides, dirs, multirun)
+        jobs, refused = grid.every(overrides, dirs, multirun, first)
     cfg = jobs[0].cfg
     if not multirun and cfg.get("search"):
         raise ConfigError("search: is for sweeps; add -m, and what is to be searched over")

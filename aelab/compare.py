@@ -24,6 +24,7 @@ COLUMN = 12
 GOALS = {
     **dict.fromkeys(("loss", "rmse", "perplexity", "bits_per_character"), "min"),
     **dict.fromkeys(("f1", "precision", "recall", "probe_accuracy"), "max"),
+    **dict.fromkeys(("f1_macro", "precision_macro", "recall_macro"), "max"),
 }
 """The better direction of what is measured beside the metrics of the config, which say theirs."""
 SIGN = {"max": -1, "min": 1}

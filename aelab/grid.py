@@ -31,15 +31,18 @@ class Refused(NamedTuple):
     why: str
 
 
-def every(overrides: list[str], dirs: list[Path], multirun: bool) -> tuple[list[Job], list[Refused]]:
+def every(
+    overrides: list[str], dirs: list[Path], multirun: bool, how: DictConfig | None = None
+) -> tuple[list[Job], list[Refused]]:
     """The jobs of a command, composed and checked; without `multirun` it is one. Must be called within `session`.
 
-    Of two jobs that are the same the first stands. Where a `glob(...)` asked for whatever there is, what does not fit
-    is refused by itself; anything else that is wrong refuses the command.
+    `how` is what `first` gave, where that was asked before. Of two jobs that are the same the first stands. Where a
+    `glob(...)` asked for whatever there is, what does not fit is refused by itself; anything else that is wrong refuses
+    the command.
     """
     own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     rest = [o for o in overrides if o not in own]
-    listed = jobs(overrides, dirs) if multirun else [rest]
+    listed = jobs(overrides, dirs, how) if multirun else [rest]
     found, refused, bases, home = {}, [], {}, None
     for words in listed:
         try:
@@ -75,9 +78,9 @@ def _parsed(overrides: list[str], dirs: list[Path]) -> list:
     return [o for o in found if not o.key_or_group.startswith("hydra")]
 
 
-def jobs(overrides: list[str], dirs: list[Path]) -> list[list[str]]:
+def jobs(overrides: list[str], dirs: list[Path], how: DictConfig | None = None) -> list[list[str]]:
     """The overrides of each job of a sweep, in order: `a=1,2 b=x,y` are four. Must be called within `session`."""
-    cfg = first(overrides, dirs)
+    cfg = how or first(overrides, dirs)
     parsed = _parsed(overrides, dirs)
     typed = {o.get_key_element() for o in parsed}
     over = [f"{key}={values}" for key, values in (cfg.sweep.over or {}).items() if key not in typed]

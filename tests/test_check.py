@@ -354,6 +354,8 @@ def test_a_second_folder(mine, tmp_path, monkeypatch):
         ("dataset", "creditcard", "table"),
         ("corruption", "masking", "image"),
         ("corruption", "swap", "table"),
+        ("corruption", "flip", "labelled images"),
+        ("model", "cnn", "labelled images"),
         ("model", "median", "image"),
         ("model", "vae", "table"),
         ("model", "pca", "table"),

@@ -113,6 +113,7 @@ TASKS = {
     "pairs": "rating",
     "vectors": "similarity",
     "text": "language",
+    "labelled images": "classify",
 }
 ASKED = {
     "csv": ["path=a", "label=b", "positive=c"],

@@ -17,6 +17,7 @@ SSIM = {"max_value": 1.0, "window": 11, "sigma": 1.5}
 
 
 RANKING, OF_TEXT = listed("loss", kind="interactions"), listed("loss", kind="text")
+OF_TEXT += listed("loss", kind="labelled images")
 COMPARING = [name for name in listed("loss") if reads(name) == {"output"} and name not in OF_TEXT]
 OF_MODEL = ["contractive"]  # test_reconstruct
 CODE = [name for name in listed("loss") if "output" not in reads(name) and name not in RANKING + OF_MODEL]
