@@ -32,8 +32,8 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, goal: st
     }
     (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
     account.note(folder, tags=account.read(folder)["tags"] | jobs)
-    log.batch(metrics=counts, tags=jobs)
     stale = ran or not (folder / "report.html").exists()
+    log.batch(metrics=counts if stale else {}, tags=jobs)
     if finished and stale:
         write(found, folder, name, cfg)
     elif not finished:

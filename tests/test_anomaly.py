@@ -335,7 +335,8 @@ def runs(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(home)
             target = home / "outputs" / "runs" / name
-            return target, run(config(*FAST, *words), target, list(words), time.time())
+            cfg = config(*FAST, *words)
+            return target, run(compose.Job(list(words), cfg, target, compose.signature(cfg)), time.time())
 
     return make
 

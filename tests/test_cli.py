@@ -21,7 +21,7 @@ CONFIG_ERRORS = {
     "seed": (["seed=-1"], "seed: expected a whole number at least 0, got -1"),
     "missing": (["dataset=npz"], "path: missing; give it as path=..."),
     "option": (["--fast"], "--fast: no such option; there are: -m, "),
-    "word": (["fit.epochs"], "fit.epochs: expected key=value or one of: evaluate, "),
+    "word": (["fit.epochs"], "fit.epochs: expected key=value or one of: compare, "),
     "grammar": (["model=[a"], "model=[a: not understood; write key=value"),
     "target": (["optimizer._target_=os.system"], "optimizer._target_: os.system is not allowed"),
     "no target": (["model._target_=aelab.models.conv.conv_aa"], "model._target_: there is no function or class aelab."),

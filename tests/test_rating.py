@@ -356,7 +356,8 @@ def trained(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(home)
             target = home / "outputs" / "runs" / name
-            metrics = run(config(*words), target, list(words), time.time())
+            cfg = config(*words)
+            metrics = run(compose.Job(list(words), cfg, target, compose.signature(cfg)), time.time())
         return target, metrics, len(pd.read_csv(target / "history.csv"))
 
     return make
@@ -565,7 +566,8 @@ def test_a_sweep_of_failed_jobs_alone_ends_clearly_and_says_what_to_type(laborat
     assert result.stdout.count("failed") == 2  # a row for each
     assert "report " not in result.stdout
     (folder,) = cwd.glob("outputs/sweeps/*/*")
-    assert not [p.name for p in folder.iterdir() if p.is_file() and p.name != "multirun.yaml"]
+    assert {p.name for p in folder.iterdir() if p.is_file()} == {"metrics.json", "sweep.csv", "run.json"}
+    assert all("trained on other ratings" in why for why in pd.read_csv(folder / "sweep.csv")["why"])
 
 
 @pytest.fixture(scope="module")

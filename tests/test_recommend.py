@@ -127,7 +127,7 @@ def test_draws_are_of_lacked_items_alone(choice):
 def test_draws_are_fair():
     keras.utils.set_random_seed(1)
     among = np.tile(np.arange(6) % 2, (3000, 1)).astype(np.float32)
-    drawn = np.array(losses.drawn(np.tile(np.arange(6.0, dtype=np.float32), (3000, 1)), among, 2))
+    drawn = np.array(losses.drawn(np.tile(np.arange(6.0, dtype=np.float32), (3000, 1)), among, 2, None))
     assert (drawn[:, 0] != drawn[:, 1]).all()
     items, counts = np.unique(drawn, return_counts=True)
     assert items.tolist() == [1, 3, 5]
@@ -692,7 +692,8 @@ def als(real_data, home):
         words = ["task=recommend", "model=als", "model.rounds=3", "task.at=[10]", *U1, f"data_dir={real_data}"]
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(home)
-            run(config(*words[1:]), home / "als", words, 0.0)
+            cfg = config(*words[1:])
+            run(compose.Job(words, cfg, home / "als", compose.signature(cfg)), 0.0)
         return home / "als"
 
     return once("als", make)

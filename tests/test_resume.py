@@ -179,7 +179,14 @@ def test_a_checkpoint_that_is_cut_off_is_told_in_a_line(tmp_path, exact):
 
 def job(folder, *words):
     """A run's job, whose folder is `folder / "run"`."""
-    words = (*SMALL, "fit.epochs=5", f"output_dir={folder / 'outputs'}", f"hydra.run.dir={folder / 'run'}", *words)
+    words = (
+        *SMALL,
+        "tracking.uri=null",
+        "fit.epochs=5",
+        f"output_dir={folder / 'outputs'}",
+        f"hydra.run.dir={folder / 'run'}",
+        *words,
+    )
     with compose.session():
         return compose.job(list(words), [compose.CONF], False)
 
