@@ -101,7 +101,7 @@ def place(task: str | None, output_dir: str | None) -> tuple[str | None, str, st
     if task is not None and task not in tasks:
         raise ConfigError(f"task={task}: no such task; there are: {', '.join(tasks)}")
     with compose.session():  # not checked as a run's: nothing is run, and some tasks need more than their name
-        cfg = compose.based([*compose.search_path(dirs), *([f"task={task}"] if task else [])], dirs, {})
+        cfg, _ = compose.based([*compose.search_path(dirs), *([f"task={task}"] if task else [])], dirs, {})
         HydraConfig.instance().set_config(cfg)
         return cfg.tracking.uri, output_dir or cfg.output_dir, cfg.tracking.experiment
 
