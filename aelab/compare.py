@@ -149,8 +149,9 @@ def grouped(runs: list[Run], by: list[str]) -> list[Group]:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """The parameters that a result depends on."""
-    return {key: value for key, value in run.params.items() if key.removeprefix("dataset.") not in compose.ELSEWHERE}
+    """The parameters that a result depends on. Each corruption's own level says what `corruption.level` would."""
+    aside = (*compose.ELSEWHERE, "corruption.level")
+    return {key: value for key, value in run.params.items() if key.removeprefix("dataset.") not in aside}
 
 
 def repeat(key: str) -> bool:
