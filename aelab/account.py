@@ -6,6 +6,8 @@ from pathlib import Path
 from aelab.config import AelabError
 
 NAME = "run.json"
+EXAMPLES = "examples.parquet"
+"""A row for each test example, with a column for each metric that is a mean over them."""
 SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
 
 

@@ -183,7 +183,7 @@ def searched(found: space.Space, cfg, dirs: list[Path], client) -> int:
 def engine(cfg, settled: bool):
     """The sweep engine; with TensorFlow where this process is to train, before the parent run is opened."""
     with console.native_noise_to(Path(os.devnull)), console.leaving_at_once():
-        if cfg.launcher._target_.endswith(".inline") and not settled:
+        if cfg.launcher._target_ == work.INLINE and not settled:
             from aelab import run  # noqa: F401
         from aelab import engine
     return engine

@@ -15,7 +15,6 @@ from aelab.plan import Step
 from aelab.space import Space
 from aelab.work import Outcome, Work
 
-INLINE = "aelab.launchers.local.inline"
 NOT_RUN = Outcome(None, "not run: a job failed, and sweep.on_error=stop", 1)
 Item = tuple[int, Job, Step, object]
 """A job by its number, what is to be done with it, and the trial of a search that it is, if any."""
@@ -24,7 +23,7 @@ Item = tuple[int, Job, Step, object]
 def run_grid(jobs: list[Job], steps: list[Step], client) -> int:
     """Run what is to be run of a sweep's jobs; returns the exit code."""
     cfg = jobs[0].cfg
-    if cfg.launcher._target_ == INLINE:  # what is imported now is not changed by an edit; other launchers compare
+    if cfg.launcher._target_ == work.INLINE:  # what is imported now is not changed by an edit; other launchers compare
         open_ = [OmegaConf.to_container(job.cfg) for job, step in zip(jobs, steps, strict=True) if not step.settled]
         for target in set().union(*map(source.targets, open_)):
             get_object(target)

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtrit
 
+from aelab import account
 from aelab.config import DataError
 from aelab.grid import REPEATS
 from aelab.query import Run
 
-FILE = "examples.parquet"
-"""In a run folder: a row for each test example, a column for each metric that is a mean over examples."""
 RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.95
@@ -33,7 +32,7 @@ def spread(values: np.ndarray) -> tuple[float, float, float, float]:
 
 def by_example(run: Run, metric: str) -> tuple[Hashable, np.ndarray] | None:
     """(key of the test rows, metric of each (n,)) of a run; None where it kept none, or it is not the mean of them."""
-    file = Path(run.facts.get("folder", "")) / FILE
+    file = Path(run.facts.get("folder", "")) / account.EXAMPLES
     tested, column = run.facts.get("test_fingerprint"), metric.removeprefix("test/")
     if tested is None or metric not in run.metrics or not file.is_file():
         return None

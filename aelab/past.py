@@ -7,9 +7,6 @@ from omegaconf import DictConfig, OmegaConf
 from aelab import account, check, compose
 from aelab.config import AelabError, ConfigError
 
-EXAMPLES = "examples.parquet"
-"""A row for each test example, with its metrics."""
-
 
 def find(run: str, output_dir: str, uri: str | None) -> Path:
     """The folder of a run that is named by its folder or by its MLflow id."""

@@ -1,7 +1,6 @@
 """What a sweep has to do: which of its jobs were run before, which are new, and why."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from aelab import account, compose, console
+from aelab import account, compose, console, query
 from aelab.tracking import DIED
 
 NEAREST = 3
@@ -78,7 +77,7 @@ def outcome(past: Past) -> dict[str, float]:
     file = past.folder / "metrics.json"
     if file.is_file():
         return json.loads(file.read_text())
-    return {re.sub(r"_at_(?=\d+$)", "@", name): value for name, value in past.metrics.items() if "/" in name}
+    return {query.plain(name): value for name, value in past.metrics.items() if "/" in name}
 
 
 def parent(client, experiment: str, sweep: str) -> Past | None:

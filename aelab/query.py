@@ -139,10 +139,15 @@ def read(uri: str | None, output_dir: str, experiment: str, any_status: bool) ->
     )
 
 
+def plain(metric: str) -> str:
+    """Our name of a metric: `ndcg_at_10` is ndcg@10, which MLflow does not take."""
+    return re.sub(r"_at_(?=\d+$)", "@", metric)
+
+
 def run_of(run) -> Run:
-    """MLflow's run as ours; `ndcg_at_10` is ndcg@10, which MLflow does not take."""
+    """MLflow's run as ours."""
     params, tags = run.data.params, run.data.tags
-    metrics = {re.sub(r"_at_(?=\d+$)", "@", name): value for name, value in run.data.metrics.items()}
+    metrics = {plain(name): value for name, value in run.data.metrics.items()}
     own = {name.removeprefix(OWN): value for name, value in tags.items() if name.startswith(OWN)}
     named = {"run": run.info.run_id, "name": run.info.run_name, "status": run.info.status}
     named |= {"parent": tags["mlflow.parentRunId"]} if "mlflow.parentRunId" in tags else {}

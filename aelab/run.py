@@ -69,7 +69,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
             metrics = {**result.metrics, "time/fit_s": fit_s, **({"data/fallback": 1.0} if reason else {})}
             save(model, folder)
             task.keep(folder)
-            result.examples.to_parquet(folder / past.EXAMPLES)
+            result.examples.to_parquet(folder / account.EXAMPLES)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):
                 log.model(model, result.inputs[:2])

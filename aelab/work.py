@@ -15,6 +15,8 @@ from aelab.config import AelabError
 
 USER_ERRORS = (AelabError, OSError)
 """Errors whose message is for the user: ours, and the operating system's (disk full, no permission)."""
+INLINE = "aelab.launchers.local.inline"
+"""The launcher whose jobs run in this process."""
 MEMORY = 77
 """Exit code of a worker that took more memory than it may."""
 

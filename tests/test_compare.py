@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Metric, Param
 from scipy import stats
 
-from aelab import compare, paired, query, tracking
+from aelab import account, compare, paired, query, tracking
 from aelab.config import AelabError, ConfigError
 
 COMMON = {
@@ -42,7 +42,7 @@ def kept(folder, mean: float, seed: int) -> np.ndarray:
     folder.mkdir(parents=True)
     values = np.random.default_rng(99).normal(0, 3, ROWS) + np.random.default_rng(seed).normal(0, 1, ROWS)
     values += mean - values.mean()
-    pd.DataFrame({"psnr": values, "label": 0}).to_parquet(folder / paired.FILE)
+    pd.DataFrame({"psnr": values, "label": 0}).to_parquet(folder / account.EXAMPLES)
     return values
 
 
@@ -216,7 +216,7 @@ def test_a_baseline_may_be_what_filters_leave_out(told):
 def run_of(folder, frame: pd.DataFrame, mean: float) -> query.Run:
     """A run that kept some examples."""
     folder.mkdir()
-    frame.to_parquet(folder / paired.FILE)
+    frame.to_parquet(folder / account.EXAMPLES)
     return query.Run(folder.name, {}, {"test/nll": mean}, {"folder": str(folder), "test_fingerprint": "abc"})
 
 
@@ -229,7 +229,7 @@ def test_examples_count_only_where_their_mean_is_the_metric(tmp_path):
     users = run_of(tmp_path / "users", frame[["nll"]].set_axis([4, 5, 7]), 3.0)
     others = run_of(tmp_path / "others", frame[["nll"]].set_axis([4, 5, 8]), 3.0)
     assert paired.by_example(users, "test/nll")[0] != paired.by_example(others, "test/nll")[0]
-    (tmp_path / "one" / paired.FILE).write_bytes(b"PAR1, but no more")
+    (tmp_path / "one" / account.EXAMPLES).write_bytes(b"PAR1, but no more")
     with pytest.raises(AelabError, match="cannot be read as Parquet"):
         paired.by_example(run, "test/nll")
 
