@@ -3,8 +3,6 @@
 from pathlib import Path
 from zipfile import BadZipFile
 
-import skops.io
-
 from aelab.config import AelabError
 
 KNOWN = ("aelab.", "sklearn.", "scipy.sparse.")
@@ -12,11 +10,15 @@ KNOWN = ("aelab.", "sklearn.", "scipy.sparse.")
 
 def write(thing: object, file: Path) -> None:
     """Write anything that NumPy, scikit-learn and this package make."""
+    import skops.io  # imports all of scikit-learn, which takes 2 s
+
     skops.io.dump(thing, file)
 
 
 def read(file: Path) -> object:
     """Read it back; AelabError for a file that is broken, or that names a class of another package."""
+    import skops.io
+
     try:
         strange = skops.io.get_untrusted_types(file=file)
         if foreign := [name for name in strange if not name.startswith(KNOWN)]:

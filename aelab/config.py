@@ -140,8 +140,8 @@ class Run:
     profile: bool
 
 
-PARTS = ("input", "gain", "pca", "low", "high")
-"""What may stand beside a metric: the value of doing nothing, the gain over it, that of PCA, an interval's ends."""
+PARTS = ("input", "gain", "pca", "palette", "low", "high")
+"""What may stand beside a metric: the value of doing nothing, the gain over it, that of PCA, of mean colours, an interval's ends."""
 BESIDE = tuple(f"_{name}" for name in PARTS)
 
 
