@@ -30,22 +30,22 @@ GROUP_KEYS = {
 }
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
-NEEDED = ("preparation", "score", "threshold", "similarity")
+NEEDED = ("preparation", "score", "threshold", "similarity", "mask")
 """The groups of which a run takes one component if its task says so (`needs`), may take one (`may`), and none else."""
 SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 KINDS = {
-    "Image": ("image",),
-    **dict.fromkeys(("Pixels", "Coded"), ("image", "coded image")),
-    "Images": ("image", "coded image", "labelled images"),
+    **{name: (name.lower(),) for name in ("Image", "Ratings", "Pairs")},
+    "Coded": ("image", "coded image"),
+    **dict.fromkeys(("Pixels", "Drawn"), ("image", "coded image", "drawn image")),
+    "Images": ("image", "coded image", "drawn image", "labelled images"),
     "Labelled": ("labelled images",),
+    "Masked": ("masked image",),
     **dict.fromkeys(("Row", "Rows", "Table", "Labels"), ("table",)),
     **dict.fromkeys(("Interactions", "Hits"), ("interactions",)),
     "ByItem": ("items",),
     "Catalogue": ("vectors",),
-    "Ratings": ("ratings",),
-    "Pairs": ("pairs",),
-    "Values": ("image", "coded image", "pairs"),
+    "Values": ("image", "coded image", "drawn image", "pairs"),
     **dict.fromkeys(("Text", "Tokens"), ("text",)),
 }
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}
@@ -234,8 +234,7 @@ def check_call(path: str, node: dict, extra: dict[str, Any], allow: typing.Itera
             _value(f"{path}.{name}", value, found.knobs[name].type)
     needed = [k for k, knob in found.knobs.items() if knob.required]
     needed += [k for k, kind in extra.items() if not conforms(None, kind)]
-    lacking = [k for k in needed if k not in node]
-    if lacking:
+    if lacking := [k for k in needed if k not in node]:
         raise ConfigError(f"{path}: {target} also needs {', '.join(lacking)}")
     return found
 

@@ -45,7 +45,7 @@ class Range(NamedTuple):
 
     def __str__(self):
         if self.open:
-            return f"above {self.low}"
+            return f"above {self.low}" + (f" and at most {self.high}" if self.high is not None else "")
         if self.high is None:
             return f"at least {self.low}"
         return f"from {self.low} to {self.high}" if self.low is not None else f"at most {self.high}"
@@ -56,6 +56,7 @@ Whole = Annotated[int, Range(0, None)]
 Level = Annotated[float, Range(0, None)]
 Above = Annotated[float, Range(0, None, open=True)]
 Share = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0, 1, open=True)]
 
 # The kinds of input. A model's first positional parameter is annotated with the kind that it takes, a data set's
 # return value with the kind that it gives, and a task names its own: so they can be matched without an import.
@@ -63,6 +64,8 @@ Image = tuple[int, int, int]
 """Shape (h, w, c) of one image; pixels are float32 in [0, 1]."""
 Coded = tuple[int, int, int]
 """The same, of a model that puts the whole image through a code: its outputs are a dict with "output" and "code"."""
+Drawn = tuple[int, int, int]
+"""The same, with a distribution as code, "mean" and "log_variance", and one layer `Draw` from it to a code."""
 Row = tuple[int]
 """Shape (d,) of one prepared row of a table; features are float32."""
 # The same for the arrays that corruptions and metrics work on.
@@ -73,6 +76,8 @@ Rows = Any
 Labels = Any
 """Which rows are anomalies: bool (n,), beside their scores, float (n,), higher = stranger."""
 
+Masked = Any
+"""Images some of whose pixels are hidden, or are to be; of a model, the shape (h, w, c) of one."""
 Interactions = tuple[int, int]
 """(k, w): how many numbers are known of a user, and how many are wanted: what a top-K model takes and gives."""
 ByItem = tuple[int, int]
@@ -140,8 +145,8 @@ class Run:
     profile: bool
 
 
-PARTS = ("input", "gain", "pca", "palette", "low", "high")
-"""What may stand beside a metric: the value of doing nothing, the gain over it, that of PCA, of mean colours, an interval's ends."""
+PARTS = ("input", "biharmonic", "gain", "pca", "real", "palette", "low", "high")
+"""Beside a metric: doing nothing, biharmonic inpainting, the gain, PCA, real rows, mean colours, an interval's ends."""
 BESIDE = tuple(f"_{name}" for name in PARTS)
 
 

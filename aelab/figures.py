@@ -290,7 +290,7 @@ def pairs(table: pd.DataFrame, /, *, title: str) -> Figure:
         ax.barh(np.arange(len(shown)) + 0.4 * i - 0.2, shown[name], 0.38, color=colour, alpha=0.8, label=name)
     ax.set_yticks(range(len(shown)), [str(name) for name in shown.index], **PLAIN)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.legend(fontsize=8, frameon=False, labelcolor=MUTED)
+    ax.legend(fontsize=8, frameon=False, labelcolor=MUTED, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     tidy(ax, title, xlabel="mean")
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     figure.set_label(f"{title}: {', '.join(map(str, shown.index[:3]))} first; {len(shown)} of {len(table)} rows.")

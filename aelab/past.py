@@ -38,7 +38,13 @@ def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
             cfg[name] = today[name]
     cfg.allow = allow
     for override in overrides:
-        key = override.partition("=")[0]
+        key, _, value = override.partition("=")
+        if key == "mask":  # what is hidden is no part of what was trained
+            known = compose.choices(key, compose.folders([]))
+            if value not in known:
+                raise ConfigError(f"{override}: no such mask; there are: {', '.join(known)}")
+            cfg.mask, cfg.choices.mask = OmegaConf.load(known[value]), value
+            continue
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not isinstance(node, DictConfig) or name not in node:
@@ -47,7 +53,8 @@ def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
             raise ConfigError(f"{override}: a stored run keeps its components; only their values can be changed")
         if key.startswith("corruption."):
             cfg.corruption.level = None
-    cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(overrides))
+    values = [override for override in overrides if not override.startswith("mask=")]
+    cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(values))
     cfg = compose.settle(cfg, OmegaConf.to_container(cfg.choices))
     compose.verify(cfg, compose.folders([]), list(map(str, cfg)))  # its own names were checked when it was made
     return cfg

@@ -61,15 +61,21 @@ def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:
     for file in (source, target):
         if file.suffix not in (*ARRAYS, *PICTURES):
             raise ConfigError(f"{file}: expected a name that ends in {', '.join((*ARRAYS, *PICTURES))}")
-    images, whole = read(source)
+    task = build(cfg.task)
+    holes = "mask" in task.needs
+    images, whole = read(source, holes)
+    if holes and not np.isnan(images).any():
+        raise DataError(f"{source}: no pixel is hidden; let hidden ones be NaN (.npy, .npz) or transparent (.png)")
     backend.prepare(cfg.seed, cfg.fit)
     model = model_of(cfg, folder, images.shape[1:])
     expected = tuple(model.input_shape[1:]) if isinstance(model, keras.Model) else images.shape[1:]
+    if images.shape[-1] == 1 and expected[-1] == 3:
+        images = images.repeat(3, axis=-1)  # a grey picture, as a model of colour images takes it
     if images.shape[1:] != expected:
         raise DataError(
             f"{source}: images of {images.shape[1:]}, but the model takes {expected} (height, width, channels)"
         )
-    restored = build(cfg.task).predict(model, images)
+    restored = task.predict(model, images)
     if target.suffix in PICTURES and len(restored) > 1:
         raise ConfigError(f"output={target}: {len(restored)} images do not fit one picture; write .npy or .npz")
     write(target, restored, whole)
@@ -108,13 +114,19 @@ def score(folder: Path, cfg: DictConfig, source: Path, target: Path, rows: int, 
 ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg")
 
 
-def read(file: Path) -> tuple[np.ndarray, bool]:
-    """Images of a file as float32 (n, h, w, c) in [0, 1], and whether they were whole numbers from 0 to 255."""
+def read(file: Path, holes: bool = False) -> tuple[np.ndarray, bool]:
+    """Images of a file as float32 (n, h, w, c) in [0, 1], and whether they were whole numbers from 0 to 255.
+
+    With `holes`, pixels may be NaN, and those of a picture are where it is wholly transparent.
+    """
     from PIL import Image, UnidentifiedImageError
 
+    clear = False
     try:
         if file.suffix in PICTURES:
             with Image.open(file) as picture:
+                if holes and "A" in picture.getbands():
+                    clear = np.asarray(picture.getchannel("A"))[None, ..., None] == 0
                 array = np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB"))[None]
         else:
             array = np.load(file, allow_pickle=False)
@@ -130,12 +142,13 @@ def read(file: Path) -> tuple[np.ndarray, bool]:
         array = array[..., None]
     whole = array.dtype == np.uint8
     images = array.astype(np.float32) / (255 if whole else 1)
-    if array.ndim != 4 or not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+    seen = images[~np.isnan(images)] if holes else images
+    if array.ndim != 4 or not seen.size or not np.isfinite(seen).all() or seen.min() < 0 or seen.max() > 1:
         raise DataError(
             f"input={file}: expected images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1]; got {array.dtype} "
-            f"{array.shape} from {np.min(array)} to {np.max(array)}"
+            f"{array.shape} from {np.nanmin(array)} to {np.nanmax(array)}"
         )
-    return images, whole
+    return np.where(clear, np.float32(np.nan), images), whole
 
 
 def write(file: Path, images: np.ndarray, whole: bool) -> None:

@@ -129,6 +129,27 @@ def restore(model, x):
     return outputs.numpy() if hasattr(outputs, "numpy") else outputs
 
 
+def assert_a_step_lowers_the_loss(model, x):
+    """One step down the gradient, as long as should take 2 % of the squared error away, takes some of it away."""
+    import tensorflow as tf
+
+    def loss():
+        outputs = model(x, training=False)
+        members = outputs if isinstance(outputs, list | tuple) else [outputs]
+        found = [m["output"] if isinstance(m, dict) else m for m in members]
+        return sum(tf.reduce_mean(tf.square(output - x)) for output in found)
+
+    with tf.GradientTape() as tape:
+        before = loss()
+    weights = model.trainable_weights
+    gradients = tape.gradient(before, [w.value for w in weights], unconnected_gradients="zero")
+    size = 0.02 * before / sum(tf.reduce_sum(tf.square(g)) for g in gradients)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.assign_sub(size * gradient)
+    assert np.isfinite(loss())
+    assert loss() < before
+
+
 class ModelContract:
     """What every model that takes images promises, trained or not, for grey images and for colour ones of odd sides."""
 
@@ -185,6 +206,12 @@ class TrainedModelContract(ModelContract):
             assert gradient is not None, weight.path
             assert np.isfinite(gradient).all(), weight.path
             assert np.any(gradient), weight.path
+
+    @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+    def test_a_step_lowers_the_loss(self, keras, choice, policy):
+        keras.config.set_dtype_policy(policy)
+        dark = pictures(4, 28, 28, 1) ** 4  # or there is little to learn: an output begins in the middle
+        assert_a_step_lowers_the_loss(component("model", choice)((28, 28, 1)), dark)
 
     def test_the_seed_fixes_its_weights(self, keras, choice):
         def weights(seed):
@@ -264,6 +291,11 @@ class RowModelContract:
             assert gradient is not None, weight.path
             assert np.isfinite(gradient).all(), weight.path
             assert np.any(gradient), weight.path
+
+    @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+    def test_a_step_lowers_the_loss(self, keras, choice, policy):
+        keras.config.set_dtype_policy(policy)
+        assert_a_step_lowers_the_loss(component("model", choice)((7,)), rows(8, 7))
 
     def test_the_seed_fixes_its_weights_and_its_draws(self, keras, choice):
         def made(seed):

@@ -154,7 +154,7 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         (
             "dataset=breast_cancer",
             "dataset=breast_cancer: is for table data, but task=denoise takes image; "
-            "datasets that fit: digits, fashion_mnist, images, npz",
+            "datasets that fit: cifar10, digits, fashion_mnist, images, npz, photo_patches",
         ),
         (
             "task=anomaly dataset=digits",

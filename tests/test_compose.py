@@ -114,6 +114,7 @@ TASKS = {
     "vectors": "similarity",
     "text": "language",
     "labelled images": "classify",
+    "masked image": "inpaint",
 }
 ASKED = {
     "csv": ["path=a", "label=b", "positive=c"],

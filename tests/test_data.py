@@ -3,12 +3,15 @@ import hashlib
 import http.server
 import importlib
 import inspect
+import io
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from aelab.config import ConfigError, DataError, DataUnavailable
+from aelab.data import cifar10 as cifar
 from aelab.data import fashion_mnist as fashion
 from aelab.data import fetch as fetching
 from aelab.data.digits import digits
@@ -26,6 +30,7 @@ from aelab.data.fetch import fetch
 from aelab.data.images import images
 from aelab.data.load import load
 from aelab.data.npz import npz
+from aelab.data.photo_patches import photo_patches
 from aelab.data.record import fingerprint, split_validation
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
@@ -89,7 +94,8 @@ def test_fingerprint_sees_dtype_shape_bytes_and_missing_labels():
 
 
 def test_importing_the_data_layer_is_light():
-    names = ("digits", "fashion_mnist", "npz", "images", "load", "table", "columns", "nsl_kdd", "breast_cancer")
+    names = ("digits", "fashion_mnist", "cifar10", "photo_patches", "npz", "images", "load", "table", "columns")
+    names += ("nsl_kdd", "breast_cancer")
     code = "import sys\n" + "".join(f"import aelab.data.{name}\n" for name in names)
     code += "print(*sys.modules.keys() & {'tensorflow', 'keras', 'mlflow', 'sklearn', 'scipy', 'PIL', 'pooch'})"
     root = Path(__file__).parents[1]
@@ -391,6 +397,144 @@ def test_digits_cover_all_classes_and_fill_the_range():
     assert data.shape == (28, 28, 1)
     assert np.bincount(data.test.y).min() >= 34
     assert (data.train.x.min(), data.train.x.max()) == (0, 1)
+
+
+# ---- CIFAR-10, in small: 20 images a file
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """{file name: content} of a small CIFAR-10, which the module takes for the real one."""
+    monkeypatch.setattr(cifar, "EACH", 20)
+    return {
+        name: b"".join(bytes([i % 10]) + some_images(3072, seed=[number, i]).tobytes() for i in range(20))
+        for number, name in enumerate(cifar.FILES)
+    }
+
+
+@pytest.fixture
+def archive(batches, monkeypatch):
+    """The published archive of the small CIFAR-10."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in batches.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(cifar, "MD5", hashlib.md5(packed.getvalue()).hexdigest())
+    return packed.getvalue()
+
+
+@pytest.fixture
+def unpacked(batches, tmp_path):
+    """A folder of the user's with the six files."""
+    folder = tmp_path / "data" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name, content in batches.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def load_cifar(data_dir, **knobs):
+    knobs = {"validation": 0.2, "limit": None, "seed": 0, "mirrors": []} | knobs
+    return cifar.cifar10(data_dir=data_dir and str(data_dir), **knobs)
+
+
+class TestCifar10(DataContract):
+    @pytest.fixture(autouse=True)
+    def files(self, unpacked):
+        self.folder = unpacked.parent
+
+    def load(self, **knobs):
+        return load_cifar(self.folder, **knobs)
+
+
+def test_cifar_keeps_reds_greens_and_blues_apart(unpacked, batches):
+    data, content = load_cifar(unpacked.parent), batches["test_batch.bin"]
+    assert (len(data.train), len(data.validation), len(data.test), data.shape) == (80, 20, 20, (32, 32, 3))
+    for image, row, column, channel in ((0, 0, 0, 0), (0, 31, 2, 1), (19, 5, 30, 2)):
+        byte = content[3073 * image + 1 + 1024 * channel + 32 * row + column]
+        assert data.test.x[image, row, column, channel] == np.float32(byte / 255)
+    np.testing.assert_array_equal(data.test.y, np.arange(20) % 10)
+    assert data.label_names[3] == "cat"
+
+
+def test_cifar_is_downloaded_once_and_read_from_its_archive(unpacked, archive, tmp_path):
+    mirror = Mirror({cifar.ARCHIVE: archive})
+    try:
+        data = load_cifar(None, mirrors=[mirror.url])
+        load_cifar(None, mirrors=[mirror.url])
+    finally:
+        mirror.server.shutdown()
+        mirror.server.server_close()
+    assert mirror.gets == [cifar.ARCHIVE]
+    assert data.fingerprint == load_cifar(unpacked.parent).fingerprint
+    mine = tmp_path / "mine" / "cifar10" / cifar.ARCHIVE
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(archive[:-100])
+    with pytest.raises(DataError, match=r"mine/cifar10/cifar-10-binary\.tar\.gz: expected the published archive"):
+        load_cifar(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "got"),
+    [
+        ("data_batch_2.bin", lambda raw: raw[:-1], r"data_batch_2\.bin: expected 61,460 bytes, got 61,459"),
+        ("test_batch.bin", lambda raw: raw + b"0", r"test_batch\.bin: expected 61,460 bytes, got 61,461"),
+        ("data_batch_1.bin", lambda raw: b"\x0a" + raw[1:], r"data_batch_1\.bin: expected labels from 0 to 9, got 10"),
+        ("data_batch_5.bin", lambda raw: b"\x09" + raw[1:], "as many training images of each class, got 9, 10, .*, 11"),
+        ("data_batch_3.bin", None, r"expected all six files of CIFAR-10, but lacks data_batch_3\.bin"),
+    ],
+    ids=["truncated", "long", "label", "altered", "missing"],
+)
+def test_cifar_broken_file_is_named(unpacked, batches, name, spoil, got):
+    (unpacked / name).unlink()
+    if spoil:
+        (unpacked / name).write_bytes(spoil(batches[name]))
+    with pytest.raises(DataError, match=got) as error:
+        load_cifar(unpacked.parent)
+    assert str(unpacked) in str(error.value)
+    assert not isinstance(error.value, DataUnavailable)  # broken data never lead to the fallback
+
+
+def test_cifar_falls_back_on_photographs(refused):
+    data, why = load(node("cifar10", mirrors=[refused], limit=5), node)
+    assert (data.name, data.shape, len(data.train)) == ("photo_patches", (32, 32, 3), 5)
+    assert "cifar10 could not be had, so this run uses photo_patches instead" in why
+
+
+# ---- patches of photographs
+
+
+class TestPhotoPatches(DataContract):
+    def load(self, **knobs):
+        return photo_patches(**KNOBS | knobs)
+
+
+KNOBS = {"size": 32, "stride": 16, "region": 64, "validation": 0.1, "test": 0.2, "limit": None, "seed": 0}
+
+
+def test_patches_of_two_splits_share_no_pixel(monkeypatch):
+    """Photographs whose colours number their pixels: a patch shows where it comes from."""
+    number = np.arange(2 * 427 * 640).reshape(2, 427, 640)
+    made = list(np.stack([number >> 16, number >> 8 & 255, number & 255], axis=-1).astype(np.uint8))
+    monkeypatch.setattr("sklearn.datasets.load_sample_images", lambda: SimpleNamespace(images=made))
+    data = photo_patches(**KNOBS | {"size": 40, "stride": 15, "region": 100, "seed": 3})
+    pixels, corner = [], np.arange(40)[:, None] * 640 + np.arange(40)
+    for split in (data.train, data.validation, data.test):
+        found = np.rint(split.x * 255).astype(int) @ [65536, 256, 1]
+        np.testing.assert_array_equal(found, found[:, :1, :1] + corner)  # whole patches, the right way up
+        np.testing.assert_array_equal(split.y, found[:, 0, 0] // (427 * 640))
+        pixels.append(set(found.ravel()))
+    assert sum(map(len, pixels)) == len(set.union(*pixels))
+    # 4 x 6 regions a photograph, 5 x 5 patches a region: of 48 regions 10 are for test, of 38 4 for validation
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [34 * 25, 4 * 25, 10 * 25]
+
+
+@pytest.mark.parametrize("knobs", [{"size": 65}, {"region": 428}])
+def test_patches_that_do_not_fit_are_refused(knobs):
+    with pytest.raises(ConfigError, match="expected size <= region <= 427, in pixels"):
+        photo_patches(**KNOBS | knobs)
 
 
 # ---- the user's arrays

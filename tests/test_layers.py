@@ -43,10 +43,12 @@ LAYERS = (
     ("aelab.data.load",),
     (
         "aelab.corruptions",
+        "aelab.masks",
         "aelab.augmentations",
         "aelab.losses",
         "aelab.regularizers",
         "aelab.metrics",
+        "aelab.frechet",
         "aelab.similarities",
         "aelab.schedules",
     ),

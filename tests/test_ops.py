@@ -17,10 +17,10 @@ SSIM = {"max_value": 1.0, "window": 11, "sigma": 1.5}
 
 
 RANKING, OF_TEXT = listed("loss", kind="interactions"), listed("loss", kind="text")
-OF_TEXT += listed("loss", kind="labelled images")
+OF_TEXT += listed("loss", kind="labelled images") + listed("loss", kind="masked image")  # test_inpaint
 COMPARING = [name for name in listed("loss") if reads(name) == {"output"} and name not in OF_TEXT]
 OF_MODEL = ["contractive"]  # test_reconstruct
-CODE = [name for name in listed("loss") if "output" not in reads(name) and name not in RANKING + OF_MODEL]
+CODE = [name for name in listed("loss") if "output" not in reads(name) and name not in RANKING + OF_MODEL + OF_TEXT]
 
 
 @pytest.mark.parametrize("choice", COMPARING)

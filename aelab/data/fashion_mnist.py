@@ -5,6 +5,7 @@ import hashlib
 import math
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,12 +57,12 @@ def fashion_mnist(
     arXiv:1708.07747.
     """
 
-    def read(filename: str) -> np.ndarray:
+    def path(filename: str) -> Path:
         urls = [f"{mirror.rstrip('/')}/{filename}" for mirror in mirrors]
-        path = fetch(FOLDER, filename, urls=urls, md5=FILES[filename].published, data_dir=data_dir)
-        return read_idx(path, FILES[filename])
+        return fetch(FOLDER, filename, urls=urls, md5=FILES[filename].published, data_dir=data_dir)
 
-    train_x, train_y, test_x, test_y = map(read, FILES)
+    with ThreadPoolExecutor() as pool:
+        train_x, train_y, test_x, test_y = pool.map(read_idx, [path(name) for name in FILES], FILES.values())
     pool, test = Split(train_x[..., None], train_y), Split(test_x[..., None], test_y)
     about = "fashion_mnist", pool, LABELS, HOME, "MIT", "the published test images"
     return image_data(*about, test=test, validation=validation, limit=limit, seed=seed)

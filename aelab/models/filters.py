@@ -6,7 +6,8 @@ from scipy import ndimage
 from skimage import restoration
 
 from aelab import console
-from aelab.config import Count, Image, Level
+from aelab.config import Count, Image, Level, Masked
+from aelab.masks import hidden
 
 
 class Filter:
@@ -54,3 +55,17 @@ class NonLocalMeans(Filter):
         """One image (h, w, c)."""
         restored = restoration.denoise_nl_means(image, **self.knobs, fast_mode=True, channel_axis=-1)
         return restored.reshape(image.shape)  # it drops a single channel
+
+
+class Biharmonic(Filter):
+    """Biharmonic inpainting: the smoothest surface through what can be seen. Hidden pixels are those that are marked.
+
+    Chui and Mhaskar, Appl. Comp. Harmonic Anal. 28 (2010), 104-113; scikit-image's.
+    """
+
+    def __init__(self, shape: Masked, /):
+        pass
+
+    def restore(self, image):
+        """One image (h, w, c)."""
+        return restoration.inpaint_biharmonic(image, hidden(image)[..., 0], channel_axis=-1)

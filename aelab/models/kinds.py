@@ -12,7 +12,7 @@ from typing import Literal
 import keras
 from keras import layers, ops, regularizers
 
-from aelab.config import Coded, Count, Level, Share
+from aelab.config import Coded, Count, Drawn, Level, Share
 from aelab.models.conv import double, halve
 from aelab.models.dense import Draw, whole
 from aelab.models.unet import pixels
@@ -79,7 +79,7 @@ def fully_connected(
     return keras.Model(image, {"output": output, "code": code}, name="fully_connected")
 
 
-def conv_vae(shape: Coded, /, *, bottleneck: Count, widths: list[Count]) -> keras.Model:
+def conv_vae(shape: Drawn, /, *, bottleneck: Count, widths: list[Count]) -> keras.Model:
     """The convolutional autoencoder with a distribution as code, "mean" and "log_variance" (b, k); "code" is the mean.
 
     Trained with the term kl, whose weight is the beta of a beta-VAE. Kingma and Welling, arXiv:1312.6114.
