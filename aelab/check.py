@@ -46,6 +46,7 @@ KINDS = {
     "ByItem": ("items",),
     "Catalogue": ("vectors",),
     "Values": ("image", "coded image", "drawn image", "pairs"),
+    "Rebuilt": ("image", "coded image", "drawn image", "table", "interactions", "items", "pairs"),
     **dict.fromkeys(("Text", "Tokens"), ("text",)),
 }
 _NAMES = {**vars(builtins), **vars(typing), **vars(config)}

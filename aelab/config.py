@@ -92,6 +92,8 @@ Hits = Any
 """Which places of top-K lists hold a wanted item: bool (u, k), beside how many were wanted, int (u,)."""
 Values = Any
 """Targets of any shape, (b, ...), to be compared with outputs of the same shape."""
+Rebuilt = Any
+"""The same, of a batch that a model is trained on."""
 
 
 @dataclass

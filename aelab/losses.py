@@ -9,25 +9,25 @@ import math
 import keras
 
 from aelab import ops
-from aelab.config import Count, Interactions, Level, Pixels, Share, Tokens
+from aelab.config import Count, Interactions, Level, Pixels, Rebuilt, Share, Tokens
 
 
-def mse(batch, outputs, model, /):
+def mse(batch: Rebuilt, outputs, model, /):
     """Mean squared error of each example."""
     return ops.mse(batch.target, outputs["output"])
 
 
-def mae(batch, outputs, model, /):
+def mae(batch: Rebuilt, outputs, model, /):
     """Mean absolute error of each example."""
     return ops.mae(batch.target, outputs["output"])
 
 
-def bce(batch, outputs, model, /):
+def bce(batch: Rebuilt, outputs, model, /):
     """Binary cross-entropy of each example in nats a pixel, with values read as probabilities."""
     return ops.bce(batch.target, outputs["output"])
 
 
-def charbonnier(batch, outputs, model, /, *, epsilon: Level):
+def charbonnier(batch: Rebuilt, outputs, model, /, *, epsilon: Level):
     """Mean of sqrt(e^2 + epsilon^2) of each example."""
     return ops.charbonnier(batch.target, outputs["output"], epsilon=epsilon)
 
@@ -37,7 +37,7 @@ def ssim(batch: Pixels, outputs, model, /, *, max_value: Level, window: Count, s
     return 1.0 - ops.ssim(batch.target, outputs["output"], max_value=max_value, window=window, sigma=sigma)
 
 
-def log_mse(batch, outputs, model, /):
+def log_mse(batch: Rebuilt, outputs, model, /):
     """ln(mse) of each example: minus its PSNR, up to scale and a constant.
 
     Its mean over images is what the mean PSNR measures, where `mse` lets the hard images outweigh the rest.
