@@ -272,7 +272,7 @@ def signature(cfg: DictConfig) -> str:
     plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k not in ELSEWHERE}
     # In their order, which matters; and each with its own level, however that was given.
     plain["corruption"] = [step for step in plain["corruption"].items() if step[0] != "level"]
-    facts = [plain, source.version(plain), source.stamps({k: plain.get(k) for k in ("dataset", "model")})]
+    facts = [plain, source.version(plain), source.stamps({k: plain.get(k) for k in ("dataset", "model", "task")})]
     return hashlib.sha256(json.dumps(source.floats(facts), sort_keys=True).encode()).hexdigest()[:8]
 
 

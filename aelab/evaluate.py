@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -58,3 +58,11 @@ def evaluate(task, model, split, corrupt, metrics: Mapping, seed: int) -> Result
         examples["label"] = split.y
     means = {f"test/{name}": float(np.mean(v, dtype=np.float64)) for name, v in columns.items()}
     return Result(inputs, targets, outputs, examples, means)
+
+
+def unaided(result: Result) -> Result:
+    """The result without what doing nothing gives, where that is perfect: inputs that are the targets."""
+    if not np.array_equal(result.inputs, result.targets):
+        return result
+    metrics = {k: v for k, v in result.metrics.items() if not k.endswith(("_input", "_gain"))}
+    return replace(result, metrics=metrics, examples=result.examples.filter(regex="^(?!.*_(input|gain)$)"))

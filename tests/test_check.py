@@ -383,7 +383,9 @@ def test_every_component_is_for_one_kind_or_for_any(group):
         for name, kind in own.items():
             assert next(other for other in found if name in found[other]) == kind
             assert name not in found["table"]
-        assert {"mse", "mae", "bce", "kl"} <= set.intersection(*map(set, found.values()))
+        assert {"kl", "sparsity"} <= set.intersection(*map(set, found.values()))
+        assert {"mse", "mae"} <= set(found["image"]) & set(found["table"]) & set(found["pairs"])
+        assert not {"mse", "mae", "bce"} & {*found["labelled images"], *found["text"]}
     elif group == "similarity":
         assert not any(found.values())  # of vectors, whatever they stand for
     else:

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from aelab import console, figures, frechet
 from aelab.config import AelabError, ConfigError, Count, Whole
 from aelab.data.record import sample
-from aelab.evaluate import evaluate
+from aelab.evaluate import evaluate, unaided
 from aelab.fit import stream
 from aelab.models.dense import Draw
 from aelab.tasks.task import Task
@@ -78,11 +78,13 @@ class Generate(Task):
 
     def test(self, model, data, corrupt, cfg):
         """The metrics of the rebuilt images; the divergence of their codes in nats; and the Fréchet distances."""
-        result = evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed)
-        metrics = {k: v for k, v in result.metrics.items() if not k.endswith(("_input", "_gain"))}
+        result = unaided(evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed))
         self.encode, self.decode = (called(half) for half in halves(model))
         self.nats = divergence(self.encode(result.inputs))
-        metrics |= {"test/kl_nats": float(self.nats.sum()), "test/used_numbers": float((self.nats > USED).sum())}
+        metrics = result.metrics | {
+            "test/kl_nats": float(self.nats.sum()),
+            "test/used_numbers": float((self.nats > USED).sum()),
+        }
         self.judged = self.judged or self.trained_judge(data, cfg.seed)
         if len(data.validation) and data.label_names:
             said = called(self.judged)(data.validation.x).argmax(axis=1)
@@ -94,8 +96,7 @@ class Generate(Task):
             self.z = stream(name, cfg.seed, index=1).standard_normal((len(split), len(self.nats)), np.float32)
             if len(split):
                 metrics |= {f"{part}/{k}": v for k, v in self.distances(split, data.train, cfg.seed).items()}
-        examples = result.examples.filter(regex="^(?!.*_(input|gain)$)")
-        return replace(result, metrics=metrics, examples=examples)
+        return replace(result, metrics=metrics)
 
     def trained_judge(self, data, seed: int) -> keras.Model:
         """A classifier that has learnt the labels of the training images."""

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from aelab import console, figures
 from aelab.config import AelabError, Count, Whole
 from aelab.data.record import Split, sample
-from aelab.evaluate import evaluate, measure
+from aelab.evaluate import evaluate, measure, unaided
 from aelab.fit import partials
 from aelab.tasks.task import Task
 
@@ -49,20 +49,15 @@ class Reconstruct(Task):
 
     def test(self, model, data, corrupt, cfg):
         """The metrics of the rebuilt images, `_pca` beside each, and how well a linear probe reads the codes."""
-        result = evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed)
-        metrics, examples = result.metrics, result.examples
-        if np.array_equal(result.inputs, result.targets):  # doing nothing is perfect
-            metrics = {k: v for k, v in metrics.items() if not k.endswith(("_input", "_gain"))}
-            examples = examples.filter(regex="^(?!.*_(input|gain)$)")
+        result = unaided(evaluate(self, model, data.test, corrupt, cfg.metric, cfg.seed))
         encode = encoder(model)
         self.codes = coded(encode, result.inputs)
         self.linear = Linear(data.train.x, self.codes.shape[1], cfg.seed)
         self.curve = self.linear.curve(result.inputs, result.targets)
         self.rebuilt = self.linear.rebuilt(result.inputs)
         beside = measure(partials(cfg.metric, "goal"), result.targets, self.rebuilt)
-        metrics |= {f"test/{name}_pca": float(np.mean(v, dtype=np.float64)) for name, v in beside.items()}
-        metrics |= self.probed(encode, data, result.inputs, cfg.seed)
-        return replace(result, metrics=metrics, examples=examples)
+        means = {f"test/{name}_pca": float(np.mean(v, dtype=np.float64)) for name, v in beside.items()}
+        return replace(result, metrics=result.metrics | means | self.probed(encode, data, result.inputs, cfg.seed))
 
     def probed(self, encode, data, inputs, seed: int) -> dict[str, float]:
         """Accuracy of a logistic regression on codes, of test and validation images, and on principal components."""
