@@ -100,7 +100,11 @@ def swept(table: pd.DataFrame, names: list[str], metric: str, goal: str | None =
     long = means.assign(x=numeric[over[0]], series=series)
     wide, band = (long.pivot_table(index="x", columns="series", values=v, dropna=False) for v in (metric, "std"))
     figure = lines(wide.rename_axis(over[0]), title=f"{metric} by {', '.join(names)}", ylabel=metric)
-    ax = figure.axes[0]
+    ax, x = figure.axes[0], wide.index.to_numpy(float)
+    if x[0] > 0 and (x[1:] / x[:-1]).min() >= 1.5:  # 2, 4, 8...: else the first ones stand on top of one another
+        ax.set_xscale("log")
+        ax.set_xticks(x, [f"{v:g}" for v in x])
+        ax.minorticks_off()
     for i, name in enumerate(wide):
         if band[name].notna().any():
             low, high = wide[name] - band[name], wide[name] + band[name]

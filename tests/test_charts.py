@@ -81,6 +81,14 @@ def test_a_number_of_more_than_two_values_is_a_line():
     assert figure.get_label() == "m by size; at size 16.00: m 0.5000."
 
 
+@pytest.mark.parametrize(("sizes", "scale"), [("2 4 8 16", "log"), ("0 4 8", "linear"), ("8 10 12", "linear")])
+def test_numbers_that_grow_by_a_factor_are_as_far_apart(sizes, scale):
+    figure = swept(["size"], *((size, 0.5) for size in sizes.split()))
+    assert figure.axes[0].get_xscale() == scale
+    figure.draw_without_rendering()
+    assert " ".join(ticks(figure, "x")) == sizes
+
+
 def test_two_numbers_only_are_bars_in_the_order_of_the_sweep():
     figure = swept(["size"], ("16", 0.5), ("4", 0.25))
     assert ticks(figure) == ["16", "4"]
