@@ -23,7 +23,7 @@ lint: setup  ## ruff
 	$(BIN)/ruff format --check .
 
 test: lint  ## lint and every test that this machine can run
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 bench: setup  ## side by side with the plain Keras scripts: time, metrics and their ratio
 	$(BIN)/python -m bench.denoise

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "
 # The same examples every time, and no .hypothesis folder: a failure is a change in the code, never a draw.
 settings.register_profile("aelab", derandomize=True, database=None, deadline=None)
 settings.load_profile("aelab")
+
+
+def pytest_collection_modifyitems(items):
+    """Files of few tests first: those are the long ones, and at the end nothing would run beside them."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: counts[item.path])
 
 
 @pytest.fixture

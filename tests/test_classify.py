@@ -148,7 +148,10 @@ class TestClassifiers:
     [
         ("task=denoise model=cnn", "model=cnn: is for labelled images data, but task=denoise takes image"),
         ("task=classify model=unet_mini", "model=unet_mini: is for image data.* that fit: cnn, mlp, resnet_mini"),
-        ("task=classify dataset=ml_100k", "dataset=ml_100k: is for ratings data.* that fit: digits, fashion_mnist"),
+        (
+            "task=classify dataset=ml_100k",
+            "dataset=ml_100k: is for ratings data.* that fit: cifar10, digits, fashion_mnist",
+        ),
         ("task=classify corruption=[gaussian]", "corruption=gaussian: .* that fit: cutout, flip, shift"),
     ],
 )

@@ -54,8 +54,8 @@ def test_all_sorts_of_models_are_there():
     assert {"unet_mini", "conv_ae"} <= set(TRAINED)
     assert {"median", "tv"} <= set(FILTERS)
     assert {"dense_ae", "vae"} <= set(DENSE)
-    kinds = ("interactions", "items", "pairs", "vectors", "text", "labelled images")
-    others = (listed("model", kind=kind) for kind in kinds)  # test_recommend..., test_language, test_classify
+    kinds = ("interactions", "items", "pairs", "vectors", "text", "labelled images", "masked image")
+    others = (listed("model", kind=kind) for kind in kinds)  # test_recommend..., test_classify, test_inpaint
     assert set(listed("model")) == {*IMAGE_MODELS, *listed("model", kind="table"), *itertools.chain(*others)}
 
 

@@ -16,7 +16,8 @@ OUTPUT = np.array([[0, 0.25, 0.5, 0.5], [0.3, 0.3, 0.3, 0.3]], np.float32).resha
 SSIM = {"max_value": 1.0, "window": 11, "sigma": 1.5}
 
 
-RANKING, OF_TEXT = listed("loss", kind="interactions"), listed("loss", kind="text")
+RANKING = [name for name in listed("loss", kind="interactions") if name not in listed("loss", kind="table")]
+OF_TEXT = listed("loss", kind="text")
 OF_TEXT += listed("loss", kind="labelled images") + listed("loss", kind="masked image")  # test_inpaint
 COMPARING = [name for name in listed("loss") if reads(name) == {"output"} and name not in OF_TEXT]
 OF_MODEL = ["contractive"]  # test_reconstruct

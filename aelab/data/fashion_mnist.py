@@ -62,7 +62,13 @@ def fashion_mnist(
         return fetch(FOLDER, filename, urls=urls, md5=FILES[filename].published, data_dir=data_dir)
 
     with ThreadPoolExecutor() as pool:
-        train_x, train_y, test_x, test_y = pool.map(read_idx, [path(name) for name in FILES], FILES.values())
+        reading = []
+        try:
+            for name, known in FILES.items():
+                reading.append(pool.submit(read_idx, path(name), known))
+        finally:  # a broken file is told even where another one cannot be had: nothing may take its place
+            read = [file.result() for file in reading]
+    train_x, train_y, test_x, test_y = read
     pool, test = Split(train_x[..., None], train_y), Split(test_x[..., None], test_y)
     about = "fashion_mnist", pool, LABELS, HOME, "MIT", "the published test images"
     return image_data(*about, test=test, validation=validation, limit=limit, seed=seed)
