@@ -162,8 +162,8 @@ def swept(jobs: list[compose.Job], refused: list, client) -> int:
     if cfg.sweep.plan:
         console.out.print(plan.table(jobs, refused, steps, runs))
         return 0
-    for job in refused:
-        console.complain(f"not run: {grid.told(job.overrides)}: {job.why}")
+    for why, names in grid.misfits(refused).items():
+        console.complain(f"not run: {', '.join(names)}: {why}")
     return engine(cfg, all(step.settled for step in steps)).run_grid(jobs, steps, client)
 
 

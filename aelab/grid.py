@@ -161,6 +161,16 @@ def written_out(overrides: list[str], dirs: list[Path]) -> list[str]:
     return listed
 
 
+def misfits(refused: list[Refused]) -> dict[str, list[str]]:
+    """Why jobs were refused -> which choices of theirs, or which jobs, that is said of; what would fit is left out."""
+    found = {}
+    for job in refused:
+        name, _, why = job.why.partition(": ")
+        name, why = (name, why.partition("; ")[0]) if "=" in name else (told(job.overrides), job.why)
+        found.setdefault(why, {})[name] = None
+    return {why: list(names) for why, names in found.items()}
+
+
 def told(overrides: list[str]) -> str:
     """A job's overrides in a line, without those that change nothing in it."""
     return " ".join(o for o in overrides if not o.startswith(ASIDE))

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from aelab import account, compose, console, query
+from aelab.grid import misfits
 from aelab.tracking import DIED
 
 NEAREST = 3
@@ -156,9 +157,8 @@ def table(jobs: list, refused: list, plan: list[Step], runs: dict[str, list[Past
         values = (console.short(settings[key][number - 1]) for key in swept)
         why = step_.why or (f"run {step_.past.run_id[:8]}" if step_.past else "")
         grid.add_row(str(number), *values, step_.state, why, about)
-    for overrides, why in refused:
-        given = dict(o.partition("=")[::2] for o in overrides)
-        grid.add_row("", *(console.short(given.get(key, "")) for key in swept), "refused", why, "")
+    for why, names in misfits(refused).items():
+        grid.add_row("", ", ".join(names), *[""] * (len(swept) - 1), "refused", why, "")
     counts = pd.Series([*(s.state for s in plan), *("refused" for _ in refused)]).value_counts()
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
     grid.caption = f"{told}; about {total:.0f} s" + (f" and {unknown} of unknown length" if unknown else "")

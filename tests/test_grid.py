@@ -157,9 +157,19 @@ def test_a_sweep_without_a_job_that_fits_is_an_error_and_so_is_a_misfit_that_was
     assert line(*words.split()).startswith(said)
 
 
+def test_misfits_are_told_by_their_reasons():
+    _, refused = every("model=glob(*)", "task=anomaly", "seed=1,2")
+    found = grid.misfits(refused)
+    image = found["is for image data, but task=anomaly takes table"]
+    assert image == [f"model={name}" for name in compose.fitting("model", ("image",), compose.folders([]))]
+    assert found["model.run: missing; give it as model.run=... (a text)"] == [
+        f"model=vectors task=anomaly seed={n}" for n in (1, 2)
+    ]
+
+
 def test_misfits_are_told_before_the_others_are_run(tmp_path):
     words = ("-m", "model=glob([med*,knn])", "dataset=digits", "debug=fast", "dataset.limit=40", "model.size=3")
     result = commands.done(*words, cwd=tmp_path)
     told = commands.complaint(result)
-    assert told.startswith("not run: model=knn dataset=digits debug=fast")
+    assert told.startswith("not run: model=knn dataset=digits debug=fast dataset.limit=40 model.size=3: model.size: ")
     assert [run.info.status for run in commands.runs(commands.client(tmp_path))] == ["FINISHED"] * 2
