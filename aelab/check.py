@@ -272,6 +272,8 @@ def _components(group: str, node: Any) -> None:
         raise ConfigError(f"{group}: missing; give it as {group}=NAME")
     if group in SEVERAL:
         steps = {k: v for k, v in (node or {}).items() if (group, k) != ("corruption", "level")}
+        if not steps and (node or {}).get("level") is not None:
+            raise ConfigError(f"corruption.level={node['level']}: is of no use without one; add corruption=NAME")
         if not steps and group != "corruption":
             raise ConfigError(f"{group}: missing; give it as {group}=NAME or {group}=[NAME,NAME]")
         for name, value in steps.items():
