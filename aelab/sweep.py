@@ -136,7 +136,7 @@ def spread(values: pd.Series) -> str:
     from aelab import paired  # with SciPy: 0.2 s that few sweeps need
 
     mean, sd, low, high = paired.spread(values.dropna().to_numpy(float))
-    return f"{mean:.4f}" + ("" if pd.isna(sd) else f"\n± {sd:.4f}\n± {(high - low) / 2:.4f}")
+    return f"{mean:.4g}" + ("" if pd.isna(sd) else f"\n± {sd:.2g}\n± {(high - low) / 2:.2g}")
 
 
 def table(found: pd.DataFrame, best: int | None = None, goal: str | None = None) -> Table:

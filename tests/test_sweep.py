@@ -238,15 +238,15 @@ def test_repeats_have_their_mean_and_sample_standard_deviation():
     assert head == ["model", "seed", "dataset.fold", "val/mae", "test/mae"]
     assert rows[:2] == [["a", "0", "u1", "2", "1"], ["a", "1", "u1", "2", "3"]]
     assert rows[4:] == [
-        ["a", *["mean\nsd\n95 %"] * 2, "2.0000\n± 0.0000\n± 0.0000", "2.0000\n± 1.4142\n± 12.7062"],
-        ["b", *["mean\nsd\n95 %"] * 2, "2.0000\n± 0.7071\n± 6.3531", "7.0000\n± 0.0000\n± 0.0000"],
+        ["a", *["mean\nsd\n95 %"] * 2, "2\n± 0\n± 0", "2\n± 1.4\n± 13"],
+        ["b", *["mean\nsd\n95 %"] * 2, "2\n± 0.71\n± 6.4", "7\n± 0\n± 0"],
     ]
 
 
 @pytest.mark.parametrize("key", ["seed", "dataset.fold"])
 def test_repeats_alone_are_one_group(key):
     found = frame(jobs(*((f"{key}={i}", {"test/mae": float(v)}) for i, v in enumerate((1, 2, 6)))))
-    assert cells(found)[-1] == ["mean\nsd\n95 %", "3.0000\n± 2.6458\n± 6.5724"]  # 4.3027 of Student's t, by a table
+    assert cells(found)[-1] == ["mean\nsd\n95 %", "3\n± 2.6\n± 6.6"]  # 4.3027 of Student's t, by a table
     assert len(cells(found)) == 1 + 3 + 1
 
 
@@ -259,7 +259,7 @@ def test_a_failed_job_has_its_row_and_counts_in_no_mean():
     rows = cells(frame([*REPEATED[:2], *failed]))
     assert rows[0] == ["seed", "val/mae", "test/mae"]
     assert rows[3] == ["2", "failed", ""]
-    assert rows[4] == ["mean\nsd\n95 %", "2.0000\n± 0.0000\n± 0.0000", "2.0000\n± 1.4142\n± 12.7062"]
+    assert rows[4] == ["mean\nsd\n95 %", "2\n± 0\n± 0", "2\n± 1.4\n± 13"]
 
 
 def test_a_search_shows_what_it_went_by_and_its_best():
