@@ -47,7 +47,7 @@ def dispatch(argv: list[str]) -> int:
     if any(a in ("--help", "-h", "help") for a in argv):
         from aelab.help import show
 
-        show(compose.folders([]))
+        show(compose.folders([]), next((a.partition("=")[2] for a in argv if a.startswith("task=")), None))
         return 0
     if argv and argv[0] in COMMANDS:
         return COMMANDS[argv[0]](argv[1:])

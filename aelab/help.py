@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from aelab import check, compose
+from aelab.config import ConfigError
 
 EXAMPLES = (
     ("aelab task=denoise model=unet_mini", "train, test, draw, and log one run"),
@@ -74,28 +75,52 @@ def about(file: Path) -> str:
     lines = itertools.takewhile(lambda line: line.startswith("# "), file.read_text(encoding="utf-8").splitlines())
     text = " ".join(line.removeprefix("# ") for line in lines if "@package" not in line)
     said = re.split(r"(?<=\.) ", text)[0]
-    return f"{escape(said)} [dim]({', '.join(found.knobs) if found else ''})[/dim]"
+    return f"{escape(said)}{_knobs(found)}"
 
 
-def show(dirs: list[Path]) -> None:
-    """Print the whole help text."""
+def _knobs(found: check.Signature | None) -> str:
+    return f" [dim]({', '.join(found.knobs)})[/dim]" if found and found.knobs else ""
+
+
+def show(dirs: list[Path], task: str | None = None) -> None:
+    """Print the help text: of everything in short, or of all that fits one task, each with what it is."""
     out = Console(highlight=False)
+    tasks = compose.choices("task", dirs)
+    if task is not None:
+        if task not in tasks:
+            raise ConfigError(f"task={task}: no such task; there are: {', '.join(tasks)}")
+        _task(out, task, dirs)
+        return
     out.print("[bold]aelab[/bold]: train, test and compare autoencoders from one command\n")
     out.print("[bold]Commands[/bold]")
     out.print(_rows(COMMANDS))
     out.print("[bold]Examples[/bold]")
     out.print(_rows(EXAMPLES))
-    for task, file in compose.choices("task", dirs).items():
+    out.print("[bold]Tasks[/bold], and what fits each; what a choice is, and its values: aelab --help task=NAME\n")
+    for name, file in tasks.items():
         target = compose.target(file)
-        kinds = check.kinds("task", target) or ()
-        out.print(f"[bold]task={task}[/bold]  {check.summary(target)}")
-        for group in ("model", "dataset"):
-            out.print(f"  {group}=")
-            files = compose.choices(group, dirs)
-            rows = [(name, about(files[name])) for name in compose.fitting(group, kinds, dirs)]
-            out.print(Padding(_rows(rows), (0, 0, 0, 2)))
+        fit = [(f"{g}=", ", ".join(_fitting(g, target, dirs))) for g in ("model", "dataset")]
+        out.print(f"[bold]task={name}[/bold]  {check.summary(target)}")
+        out.print(_rows(fit, ""))
     out.print("[bold]Other choices[/bold] (group=name; several as group=\\[a,b] for corruption, loss and metric)")
     rest = [g for g in compose.groups(dirs) if g not in ("task", "model", "dataset", "tracking")]
     out.print(_rows([(f"{g}=", ", ".join(compose.choices(g, dirs)) or "none yet") for g in rest]))
     out.print("[bold]Values[/bold]  seed=1  fit.epochs=20  fit.precision=float32  optimizer.learning_rate=0.001 ...")
     out.print("         every value and its meaning: aelab --cfg job, and the files under " + str(compose.CONF))
+
+
+def _fitting(group: str, target: str, dirs: list[Path]) -> list[str]:
+    return compose.fitting(group, check.kinds("task", target) or (), dirs)
+
+
+def _task(out: Console, task: str, dirs: list[Path]) -> None:
+    """All that fits a task, each in a line with its knobs."""
+    target = compose.target(compose.choices("task", dirs)[task])
+    out.print(f"[bold]task={task}[/bold]  {check.summary(target)}{_knobs(check.signature(target))}")
+    needed = [*(check.class_value(target, "needs") or ()), *(check.class_value(target, "may") or ())]
+    for group in ("model", "dataset", "corruption", "loss", "metric", *needed):
+        if fit := _fitting(group, target, dirs):
+            files = compose.choices(group, dirs)
+            out.print(f"  {group}=")
+            out.print(Padding(_rows([(name, about(files[name])) for name in fit]), (0, 0, 0, 2)))
+    out.print("In brackets the values of each: model.NAME=..., dataset.NAME=..., loss.LOSS.NAME=... and so on")

@@ -8,29 +8,47 @@ from rich.console import Console
 
 from aelab import check, cli, compose, grid, help
 from aelab.compose import CONF
+from aelab.config import ConfigError
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """The words of `aelab --help`, at the width of the narrowest terminal that one can expect."""
 
-    def show(dirs=(CONF,)):
+    def show(dirs=(CONF,), task=None):
         page = io.StringIO()
         monkeypatch.setattr(help, "Console", functools.partial(Console, file=page, width=80))
-        help.show(list(dirs))
+        help.show(list(dirs), task)
         return page.getvalue()
 
     return show
 
 
-def test_names_every_task_model_and_data_set(shown):
-    text = shown()
-    lines = [line.split() for line in text.splitlines()]
+def test_names_every_task_with_the_models_and_data_sets_that_fit(shown):
+    words = " ".join(shown().split())
+    assert words.count("task=NAME") == 1
     for name, file in compose.choices("task", [CONF]).items():
-        assert f"task={name}" in text
-        for group in ("model", "dataset"):
-            for choice in compose.fitting(group, check.kinds("task", compose.target(file)), [CONF]):
-                assert [choice] in [line[:1] for line in lines], choice
+        kinds = check.kinds("task", compose.target(file))
+        fit = {group: ", ".join(compose.fitting(group, kinds, [CONF])) for group in ("model", "dataset")}
+        said = " ".join(check.summary(compose.target(file)).split())
+        assert f"task={name} {said} model= {fit['model']} dataset= {fit['dataset']}" in words
+
+
+@pytest.mark.parametrize("task", compose.choices("task", [CONF]))
+def test_of_a_task_says_what_fits_and_its_knobs(shown, task):
+    text = shown(task=task)
+    first, words = [line.split()[:1] for line in text.splitlines()], " ".join(text.split())
+    target = compose.target(compose.choices("task", [CONF])[task])
+    for group in ("model", "dataset", "loss", "metric", *(check.class_value(target, "needs") or ())):
+        files = compose.choices(group, [CONF])
+        for choice in compose.fitting(group, check.kinds("task", target), [CONF]):
+            assert [choice] in first, choice
+            assert ", ".join(check.signature(compose.target(files[choice])).knobs) in words
+
+
+def test_of_a_task_that_is_not_there(shown):
+    with pytest.raises(ConfigError, match=r"^task=denoize: no such task; there are: anomaly, "):
+        shown(task="denoize")
 
 
 @pytest.mark.parametrize(
@@ -42,13 +60,10 @@ def test_names_every_other_choice(shown, group):
     assert f"{group}= {choices}" in words
 
 
-def test_names_every_command_and_knob(shown):
+def test_names_every_command(shown):
     words = " ".join(shown().split())
     for command in cli.COMMANDS:
         assert f"aelab {command}" in words
-    for file in compose.choices("model", [CONF]).values():
-        assert ", ".join(check.signature(compose.target(file)).knobs) in words
-    assert "bottleneck, widths" in words
 
 
 def test_every_choice_says_what_it_is(shown):
