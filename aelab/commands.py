@@ -4,7 +4,7 @@ import importlib
 import os
 from pathlib import Path
 
-from aelab import check, compose, console, past
+from aelab import check, compose, console, declared, past
 from aelab.config import ConfigError
 
 
@@ -38,7 +38,7 @@ def stored(argv: list[str], **more: str):
 
 
 def _of_kind(kind: str, cfg, run: str, command: str, plural: str = "s") -> None:
-    if not any(own.endswith(kind) for own in check.kinds("task", cfg.task._target_) or ()):
+    if not any(own.endswith(kind) for own in declared.kinds("task", cfg.task._target_) or ()):
         raise ConfigError(
             f"run={run}: aelab {command} is for runs on {kind}{plural}, this one is of task={cfg.choices.task}"
         )

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aelab import check, source
+from aelab import check, declared, source
 from aelab.config import ConfigError
 
 _HERE = Path(__file__).resolve().parent
@@ -77,7 +77,7 @@ def target(file: Path) -> str | None:
 def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
     """The choices of a group that take (or give) one of the kinds of input; losses of no kind fit all."""
     targets = {name: target(file) for name, file in choices(group, dirs).items()}
-    found = {name: check.kinds(group, component) for name, component in targets.items() if component}
+    found = {name: declared.kinds(group, component) for name, component in targets.items() if component}
     return [name for name, kind in found.items() if set(kind or ()) & set(kinds) or (kind is None and group == "loss")]
 
 
@@ -103,7 +103,7 @@ def explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigE
         while parent and not isinstance(OmegaConf.select(known, parent), DictConfig):
             parent, _, name = parent.rpartition(".")
         node = OmegaConf.select(known, parent) if parent else known
-        found = check.signature(str(node.get("_target_")))
+        found = declared.signature(str(node.get("_target_")))
         if found and name in found.knobs:
             return ConfigError(f"{key}: has no value to change here; to give it one, type +{key}=...")
         names = [*map(str, node), *(groups(dirs) if not parent else [])]
@@ -208,9 +208,9 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
     _together(plain, cfg.choices, dirs)
-    wanted = check.kinds("task", cfg.task._target_)
+    wanted = declared.kinds("task", cfg.task._target_)
     if fallback is not None and wanted:
-        kind = check.kinds("dataset", target(choices("dataset", dirs)[fallback]) or "")
+        kind = declared.kinds("dataset", target(choices("dataset", dirs)[fallback]) or "")
         if kind and not set(kind) & set(wanted):
             known = ", ".join(fitting("dataset", wanted, dirs))
             raise ConfigError(
@@ -225,8 +225,8 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
 def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
     """That the components are for the kind of data that the task takes, and that it has all that it needs."""
     target = plain["task"]["_target_"]
-    wanted, needs = check.kinds("task", target), check.class_value(target, "needs") or ()
-    may = check.class_value(target, "may") or ()
+    wanted, needs = declared.kinds("task", target), declared.class_value(target, "needs") or ()
+    may = declared.class_value(target, "may") or ()
     for group in (*check.ONE, *check.SEVERAL, *check.NEEDED):
         node = plain.get(group) or {}
         if group in check.NEEDED and bool(node) != (group in needs) and group not in may:
@@ -235,7 +235,7 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
             raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")
         nodes = {choices.get(group): node} if "_target_" in node else node
         for name, component in nodes.items():
-            kind = check.kinds(group, component["_target_"]) if isinstance(component, dict) else None
+            kind = declared.kinds(group, component["_target_"]) if isinstance(component, dict) else None
             if wanted and kind and not set(kind) & set(wanted):
                 known = ", ".join(fitting(group, wanted, dirs)) or "none"
                 raise ConfigError(

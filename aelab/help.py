@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from aelab import check, compose
+from aelab import compose, declared
 from aelab.config import ConfigError
 
 EXAMPLES = (
@@ -71,14 +71,14 @@ def _rows(pairs, first: str = "bold") -> Padding:
 
 def about(file: Path) -> str:
     """A choice in a line: the first sentence of its file, and its knobs."""
-    found = check.signature(compose.target(file) or "")
+    found = declared.signature(compose.target(file) or "")
     lines = itertools.takewhile(lambda line: line.startswith("# "), file.read_text(encoding="utf-8").splitlines())
     text = " ".join(line.removeprefix("# ") for line in lines if "@package" not in line)
     said = re.split(r"(?<=\.) ", text)[0]
     return f"{escape(said)}{_knobs(found)}"
 
 
-def _knobs(found: check.Signature | None) -> str:
+def _knobs(found: declared.Signature | None) -> str:
     return f" [dim]({', '.join(found.knobs)})[/dim]" if found and found.knobs else ""
 
 
@@ -100,7 +100,7 @@ def show(dirs: list[Path], task: str | None = None) -> None:
     for name, file in tasks.items():
         target = compose.target(file)
         fit = [(f"{g}=", ", ".join(_fitting(g, target, dirs))) for g in ("model", "dataset")]
-        out.print(f"[bold]task={name}[/bold]  {check.summary(target)}")
+        out.print(f"[bold]task={name}[/bold]  {declared.summary(target)}")
         out.print(_rows(fit, ""))
     out.print("[bold]Other choices[/bold] (group=name; several as group=\\[a,b] for corruption, loss and metric)")
     rest = [g for g in compose.groups(dirs) if g not in ("task", "model", "dataset", "tracking")]
@@ -110,14 +110,14 @@ def show(dirs: list[Path], task: str | None = None) -> None:
 
 
 def _fitting(group: str, target: str, dirs: list[Path]) -> list[str]:
-    return compose.fitting(group, check.kinds("task", target) or (), dirs)
+    return compose.fitting(group, declared.kinds("task", target) or (), dirs)
 
 
 def _task(out: Console, task: str, dirs: list[Path]) -> None:
     """All that fits a task, each in a line with its knobs."""
     target = compose.target(compose.choices("task", dirs)[task])
-    out.print(f"[bold]task={task}[/bold]  {check.summary(target)}{_knobs(check.signature(target))}")
-    needed = [*(check.class_value(target, "needs") or ()), *(check.class_value(target, "may") or ())]
+    out.print(f"[bold]task={task}[/bold]  {declared.summary(target)}{_knobs(declared.signature(target))}")
+    needed = [*(declared.class_value(target, "needs") or ()), *(declared.class_value(target, "may") or ())]
     for group in ("model", "dataset", "corruption", "loss", "metric", *needed):
         if fit := _fitting(group, target, dirs):
             files = compose.choices(group, dirs)

@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from aelab import check
+from aelab import declared
 
 IMPORT = re.compile(r"^[ \t]*(?:from\s+([\w.]+)\s+)?import\s+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
 APART = ("figures", "charts", "console", "report", "tracking")
@@ -33,7 +33,7 @@ def files(target: str) -> frozenset[Path]:
     while open_:
         name = open_.pop()
         seen.add(name)
-        module = check.file_of(name.split("."))
+        module = declared.file_of(name.split("."))
         if module and module[0] not in found and not (name.startswith("aelab.") and module[0].stem in APART):
             found.add(module[0])
             open_ += _own(module[0], name.split(".")[0]) - seen

@@ -12,7 +12,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from aelab import archive, check, compose
+from aelab import archive, check, compose, declared
 
 
 def listed(group, kind=None):
@@ -21,7 +21,7 @@ def listed(group, kind=None):
     return [
         name
         for name, target in found.items()
-        if target and (kind is None or kind in (check.kinds(group, target) or ()))
+        if target and (kind is None or kind in (declared.kinds(group, target) or ()))
     ]
 
 
@@ -172,7 +172,7 @@ class ModelContract:
         np.testing.assert_allclose(restore(model, x)[1:2], restore(model, x[1:2]), atol=1e-5)
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("model", node("model", choice)["_target_"])[0] == "image"
+        assert declared.kinds("model", node("model", choice)["_target_"])[0] == "image"
 
 
 class TrainedModelContract(ModelContract):
@@ -256,7 +256,7 @@ class RowModelContract:
             assert not np.array_equal(value[1], value[2])
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("model", node("model", choice)["_target_"]) == ("table",)
+        assert declared.kinds("model", node("model", choice)["_target_"]) == ("table",)
 
     @pytest.mark.parametrize("members", [1, 3])
     def test_outputs_stay_float32_under_bfloat16(self, keras, choice, members):
@@ -366,7 +366,7 @@ class DetectorContract:
             np.testing.assert_equal(getattr(again, method)(x), getattr(model, method)(x))
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("model", node("model", choice)["_target_"]) == ("table",)
+        assert declared.kinds("model", node("model", choice)["_target_"]) == ("table",)
 
 
 class CorruptionContract:
@@ -449,7 +449,7 @@ class RowCorruptionContract:
 
 def reads(choice):
     """The outputs that a loss term looks at, as its source says: {"output"}, {"mean", "log_variance"}..."""
-    found = ast.walk(check.signature(node("loss", choice)["_target_"]).node)
+    found = ast.walk(declared.signature(node("loss", choice)["_target_"]).node)
     return {n.slice.value for n in found if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "outputs"}
 
 
@@ -658,7 +658,7 @@ class ScoreContract:
         np.testing.assert_array_equal(again.parts(x, outputs), score.parts(x, outputs))
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("score", node("score", choice)["_target_"]) == ("table",)
+        assert declared.kinds("score", node("score", choice)["_target_"]) == ("table",)
 
 
 class ScoreMetricContract:
@@ -702,4 +702,4 @@ class ScoreMetricContract:
         assert metric(labels[order], scores[order]) == pytest.approx(metric(labels, scores), abs=1e-12)
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("metric", node("metric", choice)["_target_"]) == ("table",)
+        assert declared.kinds("metric", node("metric", choice)["_target_"]) == ("table",)

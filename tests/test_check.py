@@ -2,7 +2,7 @@
 
 import pytest
 
-from aelab import check, cli, compose, config, grid
+from aelab import check, cli, compose, config, declared, grid
 from aelab.config import AelabError
 
 
@@ -43,10 +43,10 @@ def mine(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(lines) + "\n")
 
-    check._definition.cache_clear()  # another test may have had another mine_py
-    check._tree.cache_clear()
+    declared._definition.cache_clear()  # another test may have had another mine_py
+    declared._tree.cache_clear()
     yield write
-    check._definition.cache_clear()
+    declared._definition.cache_clear()
 
 
 MODELS = ", ".join(compose.choices("model", [compose.CONF]))
@@ -242,7 +242,7 @@ def test_error(command, expected):
     argv = command.split()
     if "KNOBS" in expected:
         target = "keras.optimizers.SGD" if "sgd" in command else "aelab.models.unet.unet_mini"
-        expected = expected.replace("KNOBS", ", ".join(sorted(check.signature(target).knobs)))
+        expected = expected.replace("KNOBS", ", ".join(sorted(declared.signature(target).knobs)))
     assert line(*argv) == expected
 
 
@@ -281,7 +281,7 @@ def test_no_error(command):
 
 @pytest.mark.parametrize("name", compose.choices("optimizer", [compose.CONF]))
 def test_the_knobs_of_optimizers_are_those_of_keras(name):
-    knobs = check.signature(compose.target(compose.CONF / "optimizer" / f"{name}.yaml")).knobs
+    knobs = declared.signature(compose.target(compose.CONF / "optimizer" / f"{name}.yaml")).knobs
     assert {"learning_rate", "clipnorm", "global_clipnorm", "weight_decay", "use_ema"} <= knobs.keys()
     assert not any(knob.required for knob in knobs.values())
     assert knobs["learning_rate"].type is float
@@ -323,7 +323,7 @@ def test_a_value_that_is_asked_for(mine):
 
 
 def test_what_does_not_fit_the_task_is_refused(mine, monkeypatch):
-    monkeypatch.setitem(check.KINDS, "Sound", ("sound",))
+    monkeypatch.setitem(declared.KINDS, "Sound", ("sound",))
     mine("task/listen", "_target_: mine_py.Listen", "seconds: 3")
     mine("model/wave", "_target_: mine_py.wave", "width: 3")
     assert line("model=wave", "allow=[mine_py]") == (
@@ -368,7 +368,7 @@ def test_a_second_folder(mine, tmp_path, monkeypatch):
     ],
 )
 def test_kinds_are_read_from_annotations(group, name, kind):
-    assert check.kinds(group, compose.target(compose.choices(group, [compose.CONF])[name]))[0] == kind
+    assert declared.kinds(group, compose.target(compose.choices(group, [compose.CONF])[name]))[0] == kind
 
 
 @pytest.mark.parametrize("group", [*check.ONE, *check.SEVERAL, *check.NEEDED])
@@ -376,7 +376,9 @@ def test_every_component_is_for_one_kind_or_for_any(group):
     """Optimizers and schedules are for any, and so are most losses."""
     known = compose.choices(group, [compose.CONF])
     targets = {name: target for name, file in known.items() if (target := compose.target(file))}
-    found = {kind: compose.fitting(group, (kind,), [compose.CONF]) for kinds in check.KINDS.values() for kind in kinds}
+    found = {
+        kind: compose.fitting(group, (kind,), [compose.CONF]) for kinds in declared.KINDS.values() for kind in kinds
+    }
     if group in ("optimizer", "schedule"):
         assert not any(found.values())
     elif group == "loss":
@@ -425,25 +427,25 @@ def test_range_in_words():
 
 
 def test_signature_reads_the_source():
-    found = check.signature("aelab.models.conv.conv_ae")
+    found = declared.signature("aelab.models.conv.conv_ae")
     assert found.knobs == {
-        "bottleneck": check.Knob(config.Count, True),
-        "widths": check.Knob(list[config.Count], True),
+        "bottleneck": declared.Knob(config.Count, True),
+        "widths": declared.Knob(list[config.Count], True),
     }
     assert (found.takes, found.gives) == (("image", "coded image"), None)
-    assert check.signature("aelab.data.digits.digits").gives[:2] == ("image", "coded image")
-    assert check.signature("aelab.models.filters.Median").takes == ("image",)
-    assert check.signature("keras.optimizers.Adam").knobs["amsgrad"] == check.Knob(check.Any, False)
-    assert check.class_value("aelab.tasks.denoise.Denoise", "kinds") == ("image",)
-    assert check.class_value("aelab.tasks.denoise.Denoise", "other") is None
-    assert check.summary("aelab.ops.mse").startswith("Mean squared error")
-    assert check.signature("aelab.models") is check.signature("nowhere.at.all") is None
+    assert declared.signature("aelab.data.digits.digits").gives[:2] == ("image", "coded image")
+    assert declared.signature("aelab.models.filters.Median").takes == ("image",)
+    assert declared.signature("keras.optimizers.Adam").knobs["amsgrad"] == declared.Knob(declared.Any, False)
+    assert declared.class_value("aelab.tasks.denoise.Denoise", "kinds") == ("image",)
+    assert declared.class_value("aelab.tasks.denoise.Denoise", "other") is None
+    assert declared.summary("aelab.ops.mse").startswith("Mean squared error")
+    assert declared.signature("aelab.models") is declared.signature("nowhere.at.all") is None
 
 
 def test_an_annotation_that_would_run_something_is_not_run(mine, tmp_path):
     code = f"def f(x, /, *, a: open({str(tmp_path / 'made')!r}, 'w'), b: __import__('os')): ...\n"
     (tmp_path / "mine_py.py").write_text(code)
-    knobs = check.signature("mine_py.f").knobs
+    knobs = declared.signature("mine_py.f").knobs
     assert not (tmp_path / "made").exists()
     assert knobs.keys() == {"a", "b"}
 

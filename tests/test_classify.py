@@ -8,7 +8,7 @@ import pytest
 from commands import done, folder_of
 from contract import component, frozen, listed, node, pictures
 
-from aelab import check, compose
+from aelab import compose, declared
 from aelab.config import ConfigError
 from aelab.data.digits import digits
 from aelab.data.record import Split
@@ -140,7 +140,7 @@ class TestClassifiers:
             assert np.any(gradient), weight.path
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("model", node("model", choice)["_target_"]) == (KIND,)
+        assert declared.kinds("model", node("model", choice)["_target_"]) == (KIND,)
 
 
 @pytest.mark.parametrize(

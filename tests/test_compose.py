@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aelab import check, compose, grid
+from aelab import compose, declared, grid
 from aelab.compose import CONF, signature
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ ASKED = {
 )
 def test_every_choice_composes(group, name):
     target = compose.target(compose.choices(group, [CONF])[name])
-    kinds = (target and check.kinds(group, target)) or ("image",)
+    kinds = (target and declared.kinds(group, target)) or ("image",)
     task = "similarity" if group == "similarity" else TASKS[kinds[0]] if group != "task" else name
     more = ASKED.get(name, ASKED.get(task, []))
     assert name in (config(f"task={task}", f"{group}={name}", *more).choices[group] or name).split("+")

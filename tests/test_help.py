@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from aelab import check, cli, compose, grid, help
+from aelab import cli, compose, declared, grid, help
 from aelab.compose import CONF
 from aelab.config import ConfigError
 
@@ -28,9 +28,9 @@ def test_names_every_task_with_the_models_and_data_sets_that_fit(shown):
     words = " ".join(shown().split())
     assert words.count("task=NAME") == 1
     for name, file in compose.choices("task", [CONF]).items():
-        kinds = check.kinds("task", compose.target(file))
+        kinds = declared.kinds("task", compose.target(file))
         fit = {group: ", ".join(compose.fitting(group, kinds, [CONF])) for group in ("model", "dataset")}
-        said = " ".join(check.summary(compose.target(file)).split())
+        said = " ".join(declared.summary(compose.target(file)).split())
         assert f"task={name} {said} model= {fit['model']} dataset= {fit['dataset']}" in words
 
 
@@ -39,11 +39,11 @@ def test_of_a_task_says_what_fits_and_its_knobs(shown, task):
     text = shown(task=task)
     first, words = [line.split()[:1] for line in text.splitlines()], " ".join(text.split())
     target = compose.target(compose.choices("task", [CONF])[task])
-    for group in ("model", "dataset", "loss", "metric", *(check.class_value(target, "needs") or ())):
+    for group in ("model", "dataset", "loss", "metric", *(declared.class_value(target, "needs") or ())):
         files = compose.choices(group, [CONF])
-        for choice in compose.fitting(group, check.kinds("task", target), [CONF]):
+        for choice in compose.fitting(group, declared.kinds("task", target), [CONF]):
             assert [choice] in first, choice
-            assert ", ".join(check.signature(compose.target(files[choice])).knobs) in words
+            assert ", ".join(declared.signature(compose.target(files[choice])).knobs) in words
 
 
 def test_of_a_task_that_is_not_there(shown):
@@ -70,7 +70,7 @@ def test_every_choice_says_what_it_is(shown):
     """No component without the sentence that the help text shows."""
     for group in ("task", "model", "dataset"):
         for name, file in compose.choices(group, [CONF]).items():
-            assert check.summary(compose.target(file)).endswith((".", '"code".')), name
+            assert declared.summary(compose.target(file)).endswith((".", '"code".')), name
             assert help.about(file).split(" [dim]")[0].endswith("."), name
 
 

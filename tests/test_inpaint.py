@@ -11,7 +11,7 @@ from contract import component, frozen, listed, node, pictures
 from PIL import Image
 from skimage.restoration import inpaint_biharmonic
 
-from aelab import check, compose, masks
+from aelab import compose, declared, masks
 from aelab.config import AelabError, ConfigError
 from aelab.data.record import Split
 
@@ -43,7 +43,7 @@ class TestMasks:
         assert len({mask.tobytes() for mask in one}) > 1
 
     def test_its_kind_is_read_from_its_source(self, choice, shape):
-        assert check.kinds("mask", node("mask", choice)["_target_"]) == ("masked image",)
+        assert declared.kinds("mask", node("mask", choice)["_target_"]) == ("masked image",)
 
 
 def test_a_block_is_a_whole_square_anywhere_inside():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aelab import check, compose
+from aelab import check, compose, declared
 from aelab.compose import CONF
 
 PACKAGE = Path(check.__file__).parent
@@ -20,6 +20,7 @@ FILES = {
 LAYERS = (
     ("aelab",),
     ("aelab.config", "aelab.console"),
+    ("aelab.declared",),
     ("aelab.check", "aelab.archive", "aelab.account"),
     ("aelab.source",),
     ("aelab.compose", "aelab.circumstances"),
@@ -151,7 +152,7 @@ def yaml_node(group, name):
 
 def function(target):
     """The `def` that a `_target_` calls, or None where a class has no `__init__` of its own."""
-    node = check.signature(target).node
+    node = declared.signature(target).node
     if isinstance(node, ast.ClassDef):
         return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     return node
@@ -176,8 +177,8 @@ def test_a_default_stands_in_the_yaml_alone(group, name):
 
 @pytest.mark.parametrize(("group", "name"), OURS)
 def test_every_knob_is_typed(group, name):
-    knobs = check.signature(yaml_node(group, name)["_target_"]).knobs
-    assert all(knob.type is not check.Any for knob in knobs.values())
+    knobs = declared.signature(yaml_node(group, name)["_target_"]).knobs
+    assert all(knob.type is not declared.Any for knob in knobs.values())
 
 
 @pytest.mark.parametrize(("group", "name"), OURS)
@@ -185,7 +186,7 @@ def test_the_yaml_has_every_knob_and_nothing_else(group, name):
     node = yaml_node(group, name)
     extra = check.GROUP_KEYS.get(group, {})
     needed = {key for key, kind in extra.items() if not check.conforms(None, kind)}
-    knobs = check.signature(node["_target_"]).knobs.keys()
+    knobs = declared.signature(node["_target_"]).knobs.keys()
     assert knobs | needed <= node.keys() - check.HYDRA_KEYS <= knobs | extra.keys()
 
 

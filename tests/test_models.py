@@ -19,12 +19,12 @@ from keras import layers
 from scipy.ndimage import median_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from aelab import check
+from aelab import declared
 
 
 def is_trained(choice):
     """Whether a model's source says that it gives a `keras.Model`: known before anything is built."""
-    returns = getattr(check.signature(node("model", choice)["_target_"]).node, "returns", None)
+    returns = getattr(declared.signature(node("model", choice)["_target_"]).node, "returns", None)
     return returns is not None and ast.unparse(returns) == "keras.Model"
 
 

@@ -8,7 +8,7 @@ from contract import component, frozen, listed, node
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelab import archive, check
+from aelab import archive, declared
 from aelab.models.ngrams import KneserNey
 
 V = 5
@@ -215,4 +215,4 @@ def test_the_choices_are_of_their_orders():
     assert orders.pop("kneser_ney") > 2
     assert orders == {"uniform": 0, "unigram": 1}
     for name in listed("model", kind="text"):
-        assert check.kinds("model", node("model", name)["_target_"]) == ("text",)
+        assert declared.kinds("model", node("model", name)["_target_"]) == ("text",)

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
 from sklearn.metrics import ndcg_score
 
-from aelab import archive, check, metrics, ranking
+from aelab import archive, declared, metrics, ranking
 from aelab.config import ConfigError
 from aelab.data.interactions import Lists, matrix
 from aelab.models.rankers import Ease, ItemKNN
@@ -245,7 +245,7 @@ class TestRankers:
         assert np.isfinite(fitted(choice, lists(rows)).predict(lists(rows).known)).all()
 
     def test_its_kind_is_read_from_its_source(self, choice):
-        assert check.kinds("model", node("model", choice)["_target_"]) == ("interactions",)
+        assert declared.kinds("model", node("model", choice)["_target_"]) == ("interactions",)
 
 
 def test_popularity_counts_users():

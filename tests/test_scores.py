@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler
 
-from aelab import check
+from aelab import declared
 from aelab.config import DataError
 
 SCORES = listed("score")
@@ -31,7 +31,7 @@ def test_all_are_there():
     assert {"mse", "mae", "max", "scaled", "mahalanobis", "elbo"} <= set(SCORES)
     assert {"best_f1", "quantile", "false_positive_rate"} <= set(THRESHOLDS)
     assert {"roc_auc", "pr_auc", "precision_at", "recall_at"} <= set(listed("metric", kind="table"))
-    assert all(check.kinds("threshold", node("threshold", name)["_target_"]) == ("table",) for name in THRESHOLDS)
+    assert all(declared.kinds("threshold", node("threshold", name)["_target_"]) == ("table",) for name in THRESHOLDS)
 
 
 # ---- scores by hand

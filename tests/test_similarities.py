@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from aelab import archive, check, similarities
+from aelab import archive, check, declared, similarities
 from aelab.config import AelabError
 
 CHOICES = listed("similarity")
@@ -118,10 +118,10 @@ class SimilarityContract:
 
     def test_its_yaml_has_every_knob_with_a_value_of_its_type(self, choice):
         values = node("similarity", choice)
-        knobs = check.signature(values.pop("_target_")).knobs
+        knobs = declared.signature(values.pop("_target_")).knobs
         assert values.keys() == knobs.keys()
         assert all(check.conforms(values[name], knob.type) for name, knob in knobs.items())
-        assert not any(knob.type is check.Any for knob in knobs.values())
+        assert not any(knob.type is declared.Any for knob in knobs.values())
 
 
 @pytest.mark.parametrize("choice", CHOICES)

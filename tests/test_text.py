@@ -14,7 +14,7 @@ from contract import component
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelab import check, compose
+from aelab import compose, declared
 from aelab.config import ConfigError, DataError, DataUnavailable
 from aelab.data import text as texts
 from aelab.inference import tokens
@@ -371,4 +371,4 @@ def test_the_python_reference_holds_its_topics_in_order():
 @pytest.mark.parametrize("name", ["text", "shakespeare", "python_reference"])
 def test_their_kind_is_read_from_their_source(name):
     node = re.search(r"_target_: (\S+)", (compose.CONF / "dataset" / f"{name}.yaml").read_text())
-    assert check.kinds("dataset", node[1]) == ("text",)
+    assert declared.kinds("dataset", node[1]) == ("text",)

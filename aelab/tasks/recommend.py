@@ -9,7 +9,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from scipy.sparse import csr_array, hstack
 
-from aelab import charts, check, figures, losses, ops, ranking
+from aelab import charts, declared, figures, losses, ops, ranking
 from aelab.config import AelabError, ConfigError, Count
 from aelab.data import catalogue
 from aelab.data.interactions import Lists, matrix
@@ -259,4 +259,4 @@ class Recommend(Task):
 
 def by_item(cfg) -> bool:
     """Whether the model takes a row for each item rather than for each user."""
-    return check.kinds("model", cfg.model._target_) == ("items",)
+    return declared.kinds("model", cfg.model._target_) == ("items",)
