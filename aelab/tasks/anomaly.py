@@ -48,10 +48,6 @@ class Anomaly(Task):
         """Normal rows: the loss says how well those are rebuilt, and nothing else."""
         return validation.rows(validation.y == 0)
 
-    def pairs(self, corrupt, /):
-        """Rows to (corrupted, clean)."""
-        return lambda x, rng: (corrupt(x, rng), x)
-
     def predict(self, model, inputs, /):
         """A dict of outputs for each member of the model, NumPy arrays; none from a detector that rebuilds nothing."""
         if isinstance(model, keras.Model):

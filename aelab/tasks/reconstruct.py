@@ -39,10 +39,6 @@ class Reconstruct(Task):
             console.complain(f"the code has {size} numbers, the image {pixels}: nothing is compressed")
         return super().batches(model, x, pairs, cfg)
 
-    def pairs(self, corrupt, /):
-        """Images to (corrupted, clean)."""
-        return lambda x, rng: (corrupt(x, rng), x)
-
     def predict(self, model, inputs, /):
         """Rebuilt images, float32 (n, h, w, c) in [0, 1]."""
         return np.asarray(model.predict(inputs, batch_size=self.at_once, verbose=0)["output"], np.float32)

@@ -54,9 +54,12 @@ class Task(abc.ABC):
         """
         return {}
 
-    @abc.abstractmethod
     def pairs(self, corrupt: Callable, /) -> Callable:
-        """A function of clean rows x (b, ...) and a random generator that gives (input, target) to train on."""
+        """A function of rows x (b, ...) and a random generator that gives (input, target) to train on.
+
+        Where a task says nothing else: (corrupted, clean).
+        """
+        return lambda x, rng: (corrupt(x, rng), x)
 
     @abc.abstractmethod
     def predict(self, model, inputs: np.ndarray, /):
