@@ -28,7 +28,7 @@ def sync(folders: list[Path], uri: str | None, output_dir: str) -> int:
     try:
         runs = {}
         for name in dict.fromkeys(told["experiment"] for _, told in found):
-            runs |= known(client, tracking.experiment(client, name, artifacts))
+            runs |= known(client, tracking.twice(tracking.experiment, client, name, artifacts))
         for folder, told in found:
             done = bring(client, runs, folder, told)
             counts[done] += 1
@@ -127,7 +127,7 @@ def facts(client, run, told: Mapping, tags: Mapping) -> bool:
             tags=[tracking.RunTag(k, v) for k, v in tags.items()],
         )
     if data:
-        client.log_inputs(run.info.run_id, tracking.inputs(told["dataset"]))
+        tracking.twice(client.log_inputs, run.info.run_id, tracking.inputs(told["dataset"]))
     return bool(params or tags or data)
 
 

@@ -101,17 +101,21 @@ def _short(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def twice(call, *given, **named):
+    """What a call gives; tried again where another process made the same at the same moment, as now it is there."""
+    try:
+        return call(*given, **named)
+    except MlflowException as error:
+        if error.error_code not in ("BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):  # the first of the database itself
+            raise
+        return call(*given, **named)
+
+
 def experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:
     """The id of the experiment of that name; made with an absolute artifact location where there is none."""
     found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=artifacts and f"{artifacts}/{name}")
-        except MlflowException:  # another process was quicker
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return found.experiment_id
+    place = artifacts and f"{artifacts}/{name}"
+    return found.experiment_id if found else client.create_experiment(name, artifact_location=place)
 
 
 def close_dead(client: mlflow.MlflowClient, name: str) -> None:
@@ -181,7 +185,7 @@ class Log:
         """The data set as the run's input: name, fingerprint and source."""
         told = {"name": data.name, "digest": data.fingerprint[:36], "source_type": "local", "source": data.source}
         account.note(self.folder, dataset=told)
-        self._send(self.client.log_inputs, datasets=inputs(told))
+        self._send(lambda run_id: twice(self.client.log_inputs, run_id, inputs(told)))
 
     def files(self, folder: Path, names: list[str]) -> None:
         """Files of the run folder as artifacts."""
@@ -198,10 +202,8 @@ class Log:
             return TensorSpec(np.dtype(array.dtype), (-1, *(-1 if n is None else n for n in array.shape[1:])), name)
 
         made = model(keras.KerasTensor((None, *example.shape[1:]), example.dtype.name))  # nothing is computed
-        if isinstance(made, list):
-            outputs = None
-        else:
-            outputs = Schema([spec(a, k) for k, a in made.items()] if isinstance(made, dict) else [spec(made)])
+        named = made.items() if isinstance(made, dict) else [(None, made)]
+        outputs = None if isinstance(made, list) else Schema([spec(a, k) for k, a in named])
 
         def send(run_id):
             with mlflow.start_run(run_id=run_id):
@@ -227,7 +229,7 @@ def start(
     """
     client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
     try:
-        where = experiment(client, cfg.tracking.experiment, artifacts)
+        where = twice(experiment, client, cfg.tracking.experiment, artifacts)
         close_dead(client, cfg.tracking.experiment)
         own = {
             "mlflow.runName": name,
@@ -244,9 +246,8 @@ def start(
             earlier, last = info.run_id, 0
             account.note(folder, run_id=earlier, start_time=info.start_time, experiment=cfg.tracking.experiment)
     except LOST as error:
-        raise TrackingError(
-            f"the tracking store {store(cfg.tracking.uri, cfg.output_dir)[0]} cannot be used: {_short(error)}"
-        ) from error
+        at = store(cfg.tracking.uri, cfg.output_dir)[0]
+        raise TrackingError(f"the tracking store {at} cannot be used: {_short(error)}") from error
     log = Log(client, earlier, where, folder, last)
     account.note(folder, status="RUNNING", reason=None, end_time=None, log_model=cfg.tracking.log_model, tags=own)
 

@@ -111,9 +111,13 @@ def write(number):
     cfg = Node(output_dir="outputs", tracking=node)
     with tracking.start(cfg, Path(f"outputs/{number}"), f"writer {number}") as log:
         for epoch in range(1, 101):
+            if epoch % 10 == 1:  # a data set that all tell at the same moment, and nobody before
+                at_once.wait()
+                log.dataset(Node(name="digits", fingerprint=f"{epoch:036}", source="here"))
             log.epochs([{"epoch": epoch, "loss": epoch / 2, "psnr": epoch}])
     sys.exit(bool(log.lost))
 
+at_once = multiprocessing.get_context("fork").Barrier(8)
 writers = [multiprocessing.get_context("fork").Process(target=write, args=(n,)) for n in range(8)]
 for writer in writers:
     writer.start()
@@ -140,6 +144,8 @@ def test_eight_processes_write_100_epochs_each_and_nothing_is_lost(kind, request
     assert sorted(run.info.run_name for run in runs) == [f"writer {i}" for i in range(8)]
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
+        told = {one.dataset.digest for one in run.inputs.dataset_inputs}
+        assert told == {f"{epoch:036}" for epoch in range(1, 101, 10)}
         for name, factor in (("loss", 0.5), ("psnr", 1)):
             history = store.get_metric_history(run.info.run_id, name)
             assert [(m.step, m.value) for m in history] == [(i, i * factor) for i in range(1, 101)]
