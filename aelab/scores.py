@@ -106,7 +106,7 @@ class Bound(Score):
     def __call__(self, x: Rows, outputs) -> np.ndarray:
         """Minus the evidence lower bound, up to a constant, over d: float (n,)."""
         mean, log_variance = outputs["mean"], outputs["log_variance"]
-        divergence = 0.5 * (np.square(mean) + np.exp(log_variance) - log_variance - 1).sum(axis=1)
+        divergence = nats(mean, log_variance).sum(axis=1)
         return super().__call__(x, outputs) + divergence / x.shape[1]
 
 
@@ -116,3 +116,8 @@ def elbo(x: Rows, outputs, /) -> Score:
     Errors: KeyError for a model without "mean" and "log_variance".
     """
     return Bound(np.square(x - outputs["output"]).mean())
+
+
+def nats(mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each number of codes (n, k), in nats; the term `kl` in NumPy."""
+    return 0.5 * (np.square(mean) + np.exp(log_variance) - log_variance - 1)

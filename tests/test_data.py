@@ -136,14 +136,18 @@ def small_fashion(monkeypatch):
     return files
 
 
+def written(folder, files):
+    """A new folder with files by name."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 @pytest.fixture
 def folder(small_fashion, tmp_path):
     """A data folder of the user's with the small files."""
-    folder = tmp_path / "data" / "fashion-mnist"
-    folder.mkdir(parents=True)
-    for name, content in small_fashion.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return written(tmp_path / "data" / "fashion-mnist", small_fashion)
 
 
 def small(folder, **knobs):
@@ -428,11 +432,7 @@ def archive(batches, monkeypatch):
 @pytest.fixture
 def unpacked(batches, tmp_path):
     """A folder of the user's with the six files."""
-    folder = tmp_path / "data" / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    for name, content in batches.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return written(tmp_path / "data" / "cifar-10-batches-bin", batches)
 
 
 def load_cifar(data_dir, **knobs):

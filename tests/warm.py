@@ -5,7 +5,6 @@ as ever, from `cli.main` on, with a working folder, an environment and signals o
 """
 
 import atexit
-import contextlib
 import functools
 import importlib
 import json
@@ -15,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -31,18 +31,21 @@ def serve(where: str) -> None:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(where)
+        server.bind(f"{where}.new")
         server.listen()
+        os.rename(f"{where}.new", where)  # there only once it listens
         parent = os.getppid()
         server.settimeout(1)
         while os.getppid() == parent:
-            with contextlib.suppress(TimeoutError):
+            try:
                 asked, _ = server.accept()
-                asked.setblocking(True)
-                if os.fork() == 0:
-                    server.close()
-                    keep(asked)
-                asked.close()
+            except TimeoutError:
+                continue
+            asked.setblocking(True)
+            if os.fork() == 0:
+                server.close()
+                keep(asked)
+            asked.close()
 
 
 def keep(asked: socket.socket) -> None:
@@ -72,6 +75,9 @@ def keep(asked: socket.socket) -> None:
     os._exit(0)
 
 
+LOCK = threading.Lock()  # commands may be run together
+
+
 @functools.cache
 def server() -> str:
     """Where the server of this process answers; started when it is first asked for."""
@@ -89,7 +95,9 @@ def server() -> str:
 def run(words: tuple[str, ...], cwd: Path, environment: dict[str, str], timeout: float) -> subprocess.CompletedProcess:
     """A command to its end; killed, and a failure, after `timeout` seconds."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, socket.socket(socket.AF_UNIX) as asked:
-        asked.connect(server())
+        with LOCK:
+            where = server()
+        asked.connect(where)
         socket.send_fds(asked, [json.dumps([words, str(cwd), environment]).encode()], [out.fileno(), err.fileno()])
         answer = asked.makefile()
         pid = int(answer.readline())

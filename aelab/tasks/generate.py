@@ -18,6 +18,7 @@ from aelab.data.record import sample
 from aelab.evaluate import evaluate, unaided
 from aelab.fit import stream
 from aelab.models.dense import Draw
+from aelab.scores import nats
 from aelab.tasks.task import Task
 
 JUDGE = "judge.keras"
@@ -240,9 +241,8 @@ def called(model) -> Callable:
 
 
 def divergence(code: dict) -> np.ndarray:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each number of the code, (k,): mean over images, in nats."""
-    mean, log_variance = (np.asarray(code[name], float) for name in ("mean", "log_variance"))
-    return 0.5 * (np.square(mean) + np.exp(log_variance) - log_variance - 1).mean(axis=0)
+    """How far each number of the code is from the prior, (k,): mean over images, in nats."""
+    return nats(*(np.asarray(code[name], float) for name in ("mean", "log_variance"))).mean(axis=0)
 
 
 def linear_sampler(x: np.ndarray, size: int, seed: int) -> Callable:
