@@ -8,7 +8,7 @@ from typing import Any, Literal
 from aelab import config, declared
 from aelab.config import ConfigError, conforms, describe
 
-HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+HYDRA_KEYS = {"_target_", "_recursive_", "_convert_"}
 TRUSTED = ("aelab", "keras.optimizers")
 # What a group adds to the knobs of its functions: a loss term's weight, a metric's better direction...
 GROUP_KEYS = {

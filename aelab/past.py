@@ -1,11 +1,13 @@
 """A run of the past: its folder and its config. Nothing heavy is imported for what needs no more than that."""
 
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from aelab import account, check, compose
 from aelab.config import AelabError, ConfigError
+from aelab.store import VEIL
 
 
 def find(run: str, output_dir: str, uri: str | None) -> Path:
@@ -37,6 +39,10 @@ def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
         if name not in cfg and name in today and name != "hydra":
             cfg[name] = today[name]
     cfg.allow = allow
+    if VEIL in (cfg.tracking.uri or ""):  # a password is in no file: it comes from where it came from then
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            raise ConfigError(f"tracking.uri={cfg.tracking.uri}: set MLFLOW_TRACKING_URI, with the password")
+        cfg.tracking.uri = os.environ["MLFLOW_TRACKING_URI"]
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "mask":  # what is hidden is no part of what was trained

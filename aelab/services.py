@@ -9,6 +9,7 @@ from rich.table import Table
 
 from aelab import circumstances, compose, console, tracking
 from aelab.config import AelabError, ConfigError, DataUnavailable
+from aelab.store import place, veiled
 
 # TensorFlow and Keras are imported by what needs them: the UI does not.
 PAGE = "#/experiments/{}/runs?workflowType=machine_learning"
@@ -33,19 +34,22 @@ def newest(client) -> str | None:
 def ui(host: str, port: str, output_dir: str) -> int:
     """Serve the MLflow UI on the store that runs are logged to, until ^C."""
     asked = os.environ.get("MLFLOW_TRACKING_URI")
-    uri, _ = tracking.store(asked, output_dir)
+    uri, _ = place(asked, output_dir)
     if uri.startswith("http"):
-        console.out.print(f"runs are logged to a server: open {uri}")
+        console.out.print(f"runs are logged to a server: open {veiled(uri)}")
         return 0
     made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
     last = newest(tracking.connect(asked, output_dir)[0]) if made else None
     if last is None:
-        raise AelabError(f"there are no runs yet in {uri}; make one with: aelab debug=fast")
+        raise AelabError(f"there are no runs yet in {veiled(uri)}; make one with: aelab debug=fast")
     address = f"http://{host}:{port}/{PAGE.format(last)}"
-    console.out.print(f"MLflow UI on {address}  (^C ends it)\nstore {uri}", soft_wrap=True)
-    where = ["--backend-store-uri", uri, "--host", host, "--port", port, "--workers", "1"]
-    jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes for language models, 2 GB of memory
-    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *where], env={**os.environ, **jobs})
+    console.out.print(f"MLflow UI on {address}  (^C ends it)\nstore {veiled(uri)}", soft_wrap=True)
+    where = ["--host", host, "--port", port, "--workers", "1"]
+    own = {
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not in the command, which others on the machine can read
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for language models, 2 GB of memory
+    }
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *where], env={**os.environ, **own})
     try:
         return server.wait()
     finally:
@@ -71,7 +75,7 @@ def doctor(cfg) -> int:
     grid.add_row("configs", str(compose.CONF))
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)
     counts = count(client)
-    grid.add_row("store", tracking.store(cfg.tracking.uri, cfg.output_dir)[0])
+    grid.add_row("store", veiled(place(cfg.tracking.uri, cfg.output_dir)[0]))
     grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
     grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))
     for name in compose.choices("dataset", compose.folders([])):

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import OmegaConf
 from rich.table import Table
 
-from aelab import account, circumstances, console, grid
+from aelab import account, circumstances, compose, console, grid
 from aelab.config import BESIDE
 
 COLUMN = 15
@@ -125,7 +124,7 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
         tables={"metrics by job": done[metrics].set_index(pd.Index(labels, name=", ".join(swept) or "job"))},
         figures=figures,
         facts=circumstances.versions(),
-        config=OmegaConf.to_yaml(cfg),
+        config=compose.told(cfg),
         notices=[told for told in (failures(found), others(found)) if told],
     )
     return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aelab import account, circumstances, console, tracking
 from aelab.config import AelabError
+from aelab.store import TrackingError, place, veiled
 
 ALL = 3
 """MLflow's number for runs that are deleted or not."""
@@ -22,7 +23,7 @@ PARENT = "mlflow.parentRunId"
 
 def sync(folders: list[Path], uri: str | None, output_dir: str) -> int:
     """Bring every run folder in or below `folders` to the store; tells what was done, and returns the exit code."""
-    found, where = accounts(folders), tracking.store(uri, output_dir)[0]
+    found, where = accounts(folders), veiled(place(uri, output_dir)[0])
     client, artifacts = tracking.connect(uri, output_dir)
     counts = Counter()
     try:
@@ -35,7 +36,7 @@ def sync(folders: list[Path], uri: str | None, output_dir: str) -> int:
             if done != "whole already":
                 console.out.print(f"{done:<9}  {folder}", soft_wrap=True)
     except tracking.LOST as error:
-        raise tracking.TrackingError(f"the tracking store {where} cannot be used: {error}; sync again") from error
+        raise TrackingError(f"the tracking store {where} cannot be used: {error}; sync again") from error
     said = ", ".join(f"{number} {done}" for done, number in counts.items())
     console.out.print(f"{len(found)} runs: {said}\nstore {where}", soft_wrap=True)
     return 0

@@ -8,8 +8,6 @@ import contextlib
 import io
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,13 +21,16 @@ import logging
 import mlflow
 import numpy as np
 import requests
+import sqlalchemy
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 
 from aelab import account, circumstances, console
 from aelab.config import AelabError, Stopped
+from aelab.store import TrackingError, place, reachable, veiled
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -38,33 +39,6 @@ LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
 """What a tracking call raises when the store cannot be reached or written."""
 DIED = "the process died without closing the run"
 REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
-
-
-class TrackingError(AelabError):
-    """A tracking store that cannot be used."""
-
-
-def store(uri: str | None, output_dir: str) -> tuple[str, str | None]:
-    """The tracking URI and, for a database without a server, where artifacts go: both absolute."""
-    if uri and uri.startswith("http"):
-        return uri, None
-    folder = Path(output_dir).resolve()
-    return uri or f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlartifacts").as_uri()
-
-
-def _reachable(uri: str) -> None:
-    """Ask a server for its health before anything is trained: MLflow itself would retry for minutes."""
-    if not uri.startswith("http"):
-        return
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-            return
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingError(
-            f"the tracking server {uri} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI to log to "
-            "outputs/mlflow.db"
-        ) from error
 
 
 def _address(where: str) -> None:
@@ -79,8 +53,8 @@ def _address(where: str) -> None:
 
 def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str | None]:
     """A client of the store, which is made first where it is new; and where artifacts go without a server."""
-    where, artifacts = store(uri, output_dir)
-    _reachable(where)
+    where, artifacts = place(uri, output_dir)
+    reachable(where)
     lock = contextlib.nullcontext()
     if artifacts:
         folder = Path(output_dir).resolve()
@@ -88,11 +62,14 @@ def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str 
         lock = FileLock(folder / "mlflow.db.lock")
     try:
         with lock:  # two processes that make the tables at once would crash; making the client already makes them
+            if where.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+                with sqlalchemy.create_engine(where).connect():  # MLflow itself would try for 100 s
+                    pass
             _address(where)
             client = mlflow.MlflowClient(where)
             client.search_experiments(max_results=1)
     except (*LOST, ImportError) as error:  # the latter: a database without its driver
-        raise TrackingError(f"the tracking store {where} cannot be used: {_short(error)}") from error
+        raise TrackingError(f"the tracking store {veiled(where)} cannot be used: {_short(error)}") from error
     return client, artifacts
 
 
@@ -246,7 +223,7 @@ def start(
             earlier, last = info.run_id, 0
             account.note(folder, run_id=earlier, start_time=info.start_time, experiment=cfg.tracking.experiment)
     except LOST as error:
-        at = store(cfg.tracking.uri, cfg.output_dir)[0]
+        at = veiled(place(cfg.tracking.uri, cfg.output_dir)[0])
         raise TrackingError(f"the tracking store {at} cannot be used: {_short(error)}") from error
     log = Log(client, earlier, where, folder, last)
     account.note(folder, status="RUNNING", reason=None, end_time=None, log_model=cfg.tracking.log_model, tags=own)
@@ -295,7 +272,7 @@ def fail(client: mlflow.MlflowClient, folder: Path, reason: str) -> None:
 def page(log: Log, uri: str | None) -> str:
     """Where to look at a run: its address on a server, or the command that opens the store of our own."""
     if uri and uri.startswith("http"):
-        return f"{uri.rstrip('/')}/#/experiments/{log.experiment_id}/runs/{log.run_id}"
+        return f"{veiled(uri).rstrip('/')}/#/experiments/{log.experiment_id}/runs/{log.run_id}"
     return f"run {log.run_id}; type  aelab ui"
 
 
@@ -306,5 +283,5 @@ def folder_of(run_id: str, uri: str | None, output_dir: str) -> Path:
         return Path(client.get_run(run_id).data.tags["aelab.folder"])
     except (MlflowException, KeyError) as error:
         raise AelabError(
-            f"run={run_id}: neither a run folder nor the id of a run in {store(uri, output_dir)[0]}"
+            f"run={run_id}: neither a run folder nor the id of a run in {veiled(place(uri, output_dir)[0])}"
         ) from error

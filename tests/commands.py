@@ -1,7 +1,6 @@
 """The real command as a process of its own, and what it left in MLflow: helpers of the end-to-end tests."""
 
 import functools
-import os
 import signal
 import socket
 import subprocess
@@ -35,7 +34,7 @@ ATTENTIVE = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 def environment(cwd: Path, **more: str) -> dict[str, str]:
     """The environment of a new user: none of our settings, an empty cache."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AELAB_", "MLFLOW_", "TF_", "KERAS_", "HYDRA_"))}
+    kept = warm.plain()
     kept.pop("COLUMNS", None)
     return {**kept, "AELAB_CACHE_DIR": str(cwd / "cache"), **more}
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("aelab",),
     ("aelab.config", "aelab.console"),
     ("aelab.declared",),
-    ("aelab.check", "aelab.archive", "aelab.account"),
+    ("aelab.check", "aelab.archive", "aelab.account", "aelab.store"),
     ("aelab.source",),
     ("aelab.compose", "aelab.circumstances"),
     ("aelab.grid",),

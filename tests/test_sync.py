@@ -1,5 +1,6 @@
 """Runs that come to a store later: with real processes, a real PostgreSQL, and the server of docs/servers.md."""
 
+import base64
 import importlib.util
 import json
 import os
@@ -10,7 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,15 +21,17 @@ import commands
 import mlflow
 import pandas as pd
 import pytest
+import requests
 from mlflow.entities import ViewType
 
-from aelab import account, tracking
+from aelab import account, store, tracking
 from aelab.config import AelabError
 from aelab.sync import sync
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "servers.md").read_text(encoding="utf-8")
 SQL = re.search(r"```sql\n(.*?)```", PAGE, re.DOTALL)[1]
 SERVER = shlex.split(re.search(r"^mlflow server .*$", PAGE, re.MULTILINE)[0])
+SECRET = "open-sesame"
 DATABASE = next(word for word in SERVER if word.startswith("postgresql"))
 
 
@@ -84,7 +89,7 @@ class Server:
             )
         commands.wait_for(lambda: self.process.poll() is not None or commands.answers(self.port), "the server")
         assert self.process.poll() is None, (self.folder / "server.log").read_text()
-        tracking._reachable(self.uri)
+        store.reachable(self.uri)
 
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -195,6 +200,71 @@ def test_a_run_that_loses_its_server_is_brought_over_whole(server, tmp_path):
 
     second = commands.done("sync", cwd=tmp_path, **env)
     assert "1 runs: 1 whole already" in second.stdout
+
+
+# ---- a store with a password
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """What stands before a server and asks for a name and a password; counts those that it let through."""
+
+    def answer(self):
+        wanted = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
+        if self.headers.get("Authorization") != wanted:
+            return self.told(401, {"WWW-Authenticate": "Basic"}, b"")
+        self.server.passed += 1
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        given = {k: v for k, v in self.headers.items() if k in ("Content-Type", "Accept")}
+        got = requests.request(self.command, self.server.behind + self.path, data=body, headers=given, timeout=60)
+        return self.told(got.status_code, {"Content-Type": got.headers.get("Content-Type", "")}, got.content)
+
+    def told(self, code, headers, body):
+        self.send_response(code)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+    def log_message(self, *words):
+        """Nothing on the terminal."""
+
+
+@pytest.fixture(scope="module")
+def guarded(server):
+    """The address of the server behind a proxy that asks for a password."""
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    proxy.behind, proxy.passed = server.uri, 0
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    yield proxy
+    proxy.shutdown()
+    proxy.server_close()
+
+
+@pytest.mark.parametrize("kind", ["database", "server"])
+def test_a_password_is_used_and_stands_nowhere(kind, postgres, guarded, tmp_path):
+    if kind == "database":
+        uri, secret = database(postgres, "direct"), re.search(r":([^:@]+)@", DATABASE)[1]
+    else:
+        uri, secret = f"http://me:{SECRET}@127.0.0.1:{guarded.server_port}", SECRET
+    passed = guarded.passed
+    result = commands.done(*commands.DIGITS, cwd=tmp_path, MLFLOW_TRACKING_URI=uri)
+    folder = commands.folder_of(result)
+    assert kind == "database" or guarded.passed > passed
+    assert account.read(folder)["status"] == "FINISHED"
+    assert secret not in result.stdout + result.stderr
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert folder / "config.yaml" in files
+    assert [file.name for file in files if secret.encode() in file.read_bytes()] == []
+
+    again = commands.run("rerun", f"run={folder}", cwd=tmp_path)  # the file has no password to go on with
+    assert "set MLFLOW_TRACKING_URI, with the password" in commands.complaint(again)
+    commands.done("rerun", f"run={folder}", cwd=tmp_path, MLFLOW_TRACKING_URI=uri)
+    wrong = commands.run(*commands.DIGITS, cwd=tmp_path, MLFLOW_TRACKING_URI=uri.replace(secret, "guess"))
+    assert "guess" not in (said := commands.complaint(wrong))
+    assert "***@127.0.0.1" in said
+    assert "cannot be used" in said
 
 
 # ---- from a cluster to a laptop

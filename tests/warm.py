@@ -18,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 
+SETTINGS = ("AELAB_", "MLFLOW_", "TF_", "KERAS_", "HYDRA_")
 AHEAD = (
     "aelab.cli aelab.run aelab.engine aelab.stored aelab.lookup aelab.compare aelab.data.digits alembic.command "
     "alembic.autogenerate git matplotlib.backends.backend_agg mlflow.tensorflow mlflow.store.tracking.sqlalchemy_store "
@@ -27,6 +28,7 @@ AHEAD = (
 
 def serve(where: str) -> None:
     """Answer on the Unix socket `where`, each request in a process of its own, until the tests' process is gone."""
+    before = dict(os.environ)
     for name in AHEAD.split():
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
@@ -44,12 +46,12 @@ def serve(where: str) -> None:
             asked.setblocking(True)
             if os.fork() == 0:
                 server.close()
-                keep(asked)
+                keep(asked, {k: v for k, v in os.environ.items() if before.get(k) != v})
             asked.close()
 
 
-def keep(asked: socket.socket) -> None:
-    """Fork the command, send its number, wait for its end, and send how it ended."""
+def keep(asked: socket.socket, made: dict[str, str]) -> None:
+    """Fork the command, send its number, wait for its end, and send how it ended. `made`: what imports set."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, streams, _, _ = socket.recv_fds(asked, 1 << 20, 2)
     words, cwd, environment = json.loads(request)
@@ -62,7 +64,7 @@ def keep(asked: socket.socket) -> None:
             os.close(given)
         os.chdir(cwd)
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update(made | environment)
         sys.argv = ["aelab", *words]
         from aelab.cli import main
 
@@ -75,6 +77,11 @@ def keep(asked: socket.socket) -> None:
     os._exit(0)
 
 
+def plain() -> dict[str, str]:
+    """The environment of a user who has none of our settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS)}
+
+
 LOCK = threading.Lock()  # commands may be run together
 
 
@@ -83,7 +90,8 @@ def server() -> str:
     """Where the server of this process answers; started when it is first asked for."""
     folder = tempfile.TemporaryDirectory(prefix="aelab-warm-")
     where = str(Path(folder.name) / "socket")
-    process = subprocess.Popen([sys.executable, __file__, where], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, __file__, where], env=plain(), **streams)
     atexit.register(folder.cleanup)
     atexit.register(process.terminate)
     while not Path(where).exists():
