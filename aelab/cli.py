@@ -246,6 +246,3 @@ COMMANDS = {
     "ui": _ui,
     "doctor": _doctor,
 }
-
-if __name__ == "__main__":
-    main()

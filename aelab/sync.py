@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from aelab import account, circumstances, console, tracking
 from aelab.config import AelabError
 from aelab.store import TrackingError, place, veiled
@@ -25,21 +27,31 @@ def sync(folders: list[Path], uri: str | None, output_dir: str) -> int:
     """Bring every run folder in or below `folders` to the store; tells what was done, and returns the exit code."""
     found, where = accounts(folders), veiled(place(uri, output_dir)[0])
     client, artifacts = tracking.connect(uri, output_dir)
-    counts = Counter()
+    lock = Path(output_dir) / "sync.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        runs = {}
-        for name in dict.fromkeys(told["experiment"] for _, told in found):
-            runs |= known(client, tracking.twice(tracking.experiment, client, name, artifacts))
-        for folder, told in found:
-            done = bring(client, runs, folder, told)
-            counts[done] += 1
-            if done != "whole already":
-                console.out.print(f"{done:<9}  {folder}", soft_wrap=True)
+        with FileLock(lock, timeout=0):  # two at once would make the same run twice
+            counts = bring_all(client, artifacts, found)
+    except Timeout as error:
+        raise AelabError(f"{lock}: another aelab sync is at work here; wait for its end") from error
     except tracking.LOST as error:
         raise TrackingError(f"the tracking store {where} cannot be used: {error}; sync again") from error
     said = ", ".join(f"{number} {done}" for done, number in counts.items())
     console.out.print(f"{len(found)} runs: {said}\nstore {where}", soft_wrap=True)
     return 0
+
+
+def bring_all(client, artifacts: str | None, found: list[tuple[Path, dict]]) -> Counter:
+    """Bring each run; how many by what was done, in a word."""
+    runs, counts = {}, Counter()
+    for name in dict.fromkeys(told["experiment"] for _, told in found):
+        runs |= known(client, tracking.twice(tracking.experiment, client, name, artifacts))
+    for folder, told in found:
+        done = bring(client, runs, folder, told)
+        counts[done] += 1
+        if done != "whole already":
+            console.out.print(f"{done:<9}  {folder}", soft_wrap=True)
+    return counts
 
 
 def accounts(folders: list[Path]) -> list[tuple[Path, dict]]:

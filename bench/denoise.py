@@ -22,7 +22,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent.parent
 BASELINES = Path(os.environ.get("AELAB_BASELINES", HERE.parent / "shared" / "baselines"))
 AELAB = Path(sys.executable).with_name("aelab")
-TIMED = [sys.executable, "-X", "importtime", "-m", "aelab.cli"]  # the same command, and what each import costs it
+TIMED = [sys.executable, "-X", "importtime", "-m", "aelab"]  # the same command, and what each import costs it
 OUT = HERE / "outputs" / "bench"
 RUNS = {
     "default": ["task=denoise", "model=unet_mini"],

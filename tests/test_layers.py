@@ -78,6 +78,7 @@ LAYERS = (
     ("aelab.lookup", "aelab.generate", "aelab.engine"),
     ("aelab.commands",),
     ("aelab.cli",),
+    ("aelab.__main__",),
 )
 
 

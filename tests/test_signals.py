@@ -112,6 +112,12 @@ def test_a_signal_while_tensorflow_is_imported_ends_the_command_at_once(tmp_path
         assert commands.runs(commands.client(tmp_path / f"{sent.name}{after}")) == []
 
 
+def test_an_interrupt_while_the_command_line_is_imported(tmp_path):
+    (tmp_path / "hydra.py").write_text("import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n")
+    result = commands.end(commands.start("--help", cwd=tmp_path, PYTHONPATH=str(tmp_path)), 30)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "aelab: interrupted\n")
+
+
 def test_sigterm_in_the_first_second(tmp_path):
     process = commands.start(*MODEL, *LONG, cwd=tmp_path)
     time.sleep(1)

@@ -22,6 +22,7 @@ import mlflow
 import pandas as pd
 import pytest
 import requests
+from filelock import FileLock
 from mlflow.entities import ViewType
 
 from aelab import account, store, tracking
@@ -457,6 +458,14 @@ def test_of_a_run_that_was_gone_on_with_the_last_folder_counts(home, other):
     account.note(first, status="KILLED", reason="terminated (SIGTERM)")
     sync([here / "runs" / "a", first], None, str(there))
     assert run_of(laptop, first).info.status == "FINISHED"
+
+
+def test_two_at_once_do_not_make_a_run_twice(home, tmp_path):
+    folder = logged(home[0], "twice")
+    with FileLock(tmp_path / "sync.lock"), pytest.raises(AelabError, match=r"sync\.lock: another aelab sync"):
+        sync([folder], None, str(tmp_path))
+    assert sync([folder], None, str(tmp_path)) == 0
+    assert len(tracking.connect(None, str(tmp_path))[0].search_runs(["1"])) == 1
 
 
 def test_what_cannot_be_brought_is_told(tmp_path):
