@@ -104,18 +104,30 @@ def recommend(argv: list[str]) -> int:
     return _call("recommend", folder, cfg, own["user"], *numbers, module="lookup")
 
 
+WRITES = {"prompt": "[TEXT]", "tokens": "[200]", "temperature": "[0.8]", "top_k": "[40]", "seed": "[0]"}
+DRAWS = {"output": "FILE", "count": "[100]", "temperature": "[1]", "seed": "[0]"}
+
+
 def generate(argv: list[str]) -> int:
-    """Text that a language model writes."""
-    more = {"prompt": "[TEXT]", "tokens": "[200]", "temperature": "[0.8]", "top_k": "[40]", "seed": "[0]"}
-    own, rest, folder, cfg = stored(argv, **more)
-    if rest:
-        raise ConfigError(check.unknown(rest[0].partition("=")[0], rest[0], ["run", *more]))
-    _of_kind("text", cfg, own["run"], "generate")
+    """Text that a language model writes, or images that a variational autoencoder draws."""
+    known = {**WRITES, **{key: f"[{form}]" for key, form in DRAWS.items()}}
+    own, rest, folder, cfg = stored(argv, **known)
+    draws = "drawn image" in (declared.kinds("model", cfg.model._target_) or ())
+    more = DRAWS if draws else WRITES
+    if not draws:
+        _of_kind("text", cfg, own["run"], "generate", "s and models that draw images")
+    if wrong := [*rest, *(key for key in own if key in known and key not in more)]:
+        raise ConfigError(check.unknown(wrong[0].partition("=")[0], wrong[0], ["run", *more]))
     full = _filled(own, more)
-    tokens, top_k, seed = (_number(full, key) for key in ("tokens", "top_k", "seed"))
+    temperature, seed = _number(full, "temperature", float), _number(full, "seed")
+    if draws:
+        if "output" not in own or not _number(full, "count"):
+            raise ConfigError("expected output=FILE, a .npy, .npz or picture, and a count of at least 1")
+        return _call("draw", folder, cfg, Path(own["output"]), _number(full, "count"), temperature, seed)
+    tokens, top_k = (_number(full, key) for key in ("tokens", "top_k"))
     from aelab.generate import generate
 
-    generate(folder, cfg, own.get("prompt"), tokens, _number(full, "temperature", float), top_k, seed)
+    generate(folder, cfg, own.get("prompt"), tokens, temperature, top_k, seed)
     return 0
 
 

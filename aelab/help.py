@@ -47,6 +47,10 @@ COMMANDS = (
         "text that a language model writes",
     ),
     (
+        "aelab generate run=DIR_OR_ID output=FILE.png count=100 temperature=1 seed=0",
+        "images that a variational autoencoder draws (also .npy, .npz)",
+    ),
+    (
         'aelab compare task=denoise "test/psnr>20" --baseline model=median',
         "finished runs: what differs, best first (--metric --group-by --csv --md --json)",
     ),

@@ -261,7 +261,11 @@ def broken(runs, home):
         ("nothing to read", 1, ["prompt=' ': has no word; give some text"]),
         ("truncated", 1, ["cut/weights.npz: expected an .npz of aelab.lstm: its end is missing"]),
         ("nan", 1, ["nan/weights.npz: dense.kernel (8, ", "): 1 values are NaN or infinite"]),
-        ("another task", 2, ["aelab generate is for runs on texts, this one is of task=denoise"]),
+        (
+            "another task",
+            2,
+            ["runs on texts and models that draw images, this one is of task=denoise"],
+        ),
         ("gru", 1, ["weights.npz is not there", "finished LSTMs (model=lstm or gates), this run is of model=gru"]),
         ("kneser_ney", 1, ["weights.npz is not there", "this run is of model=kneser_ney"]),
         ("tokens", 2, ["tokens=-1: expected a whole number, at least 0"]),

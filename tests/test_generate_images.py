@@ -11,6 +11,7 @@ import pytest
 import scipy.linalg
 from contract import component, listed, pictures
 from omegaconf import OmegaConf
+from PIL import Image
 
 from aelab import frechet
 from aelab.compose import build
@@ -146,6 +147,46 @@ def test_what_a_run_leaves(drawn):
     assert (samples.shape, samples.dtype) == ((7, 28, 28, 1), np.uint8)
     for name in ("samples", "nearest", "interpolation", "sweep", "divergence", "frechet"):
         assert (folder / f"{name}.png").stat().st_size > 5000
+
+
+def test_more_are_drawn_from_a_finished_run(drawn, tmp_path):
+    """The same seed draws the same; one image more changes none; the sheet has what the array has."""
+    folder = commands.folder_of(drawn)
+
+    def images(name, *words):
+        said = commands.done("generate", f"run={folder}", f"output={name}", *words, cwd=tmp_path).stdout
+        assert f"written to {name}" in said
+        return tmp_path / name
+
+    few, more, other = (
+        np.load(images(f"{i}.npy", f"count={n}", f"seed={seed}")) for i, n, seed in ((0, 12, 5), (1, 13, 5), (2, 12, 6))
+    )
+    assert (few.shape, few.dtype) == ((12, 28, 28, 1), np.uint8)
+    assert np.abs(few.astype(int) - more[:12]).max() <= 1
+    assert np.abs(few.astype(int) - other).max() > 10
+    at_mean = np.load(images("mean.npz", "count=3", "temperature=0"))["x"]
+    assert np.array_equal(at_mean[0], at_mean[2])
+    with Image.open(images("sheet.png", "count=12", "seed=5")) as picture:
+        found = np.asarray(picture)
+    assert found.shape == (2 * 30 - 2, 10 * 30 - 2)
+    assert np.abs(found[30:58, 30:58].astype(int) - few[11, ..., 0]).max() <= 1
+    assert (found[30:, 60:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "expected output=FILE, a .npy, .npz or picture, and a count of at least 1"),
+        (("output=a.npy", "count=0"), "expected output=FILE, a .npy, .npz or picture, and a count of at least 1"),
+        (("output=a.gif",), "a.gif: expected a name that ends in .npy, .npz, .png, .jpg, .jpeg"),
+        (("output=a.npy", "prompt=x"), "prompt: unknown; there are: count, output, run, seed, temperature"),
+        (("output=nowhere/a.npy",), "No such file or directory: nowhere/a.npy"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(words, said, drawn, tmp_path):
+    result = commands.run("generate", f"run={commands.folder_of(drawn)}", *words, cwd=tmp_path)
+    assert commands.complaint(result) == said
+    assert list(tmp_path.glob("a.*")) == []
 
 
 def test_a_finished_run_is_tested_again_with_its_own_judge(drawn):
