@@ -1,11 +1,17 @@
-"""run.json: what a run folder tells of its run, so that `aelab sync` can make the run in any store from it alone."""
+"""What a run folder tells: config.yaml, and run.json, from which alone `aelab sync` can make the run in any store."""
 
 import json
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
 from aelab.config import AelabError
 
 NAME = "run.json"
+CONFIG = "config.yaml"
+WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"}
+"""What no stored config lacks."""
 EXAMPLES = "examples.parquet"
 """A row for each test example, with a column for each metric that is a mean over them."""
 SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
@@ -26,6 +32,19 @@ def read(folder: Path) -> dict:
         return json.loads((folder / NAME).read_text(encoding="utf-8"))
     except ValueError as error:
         raise AelabError(f"{folder / NAME}: cannot be read ({error}); copy the run folder again") from error
+
+
+def config(folder: Path) -> DictConfig:
+    """The config that a run was made with; AelabError where the file is broken."""
+    try:
+        cfg = OmegaConf.load(folder / CONFIG)
+    except (YAMLError, ValueError) as error:
+        raise AelabError(f"{folder / CONFIG}: is no YAML; copy the run folder again") from error
+    if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
+        raise AelabError(
+            f"{folder / CONFIG}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again"
+        )
+    return cfg
 
 
 def shown(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile, is_zipfile
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the import: it silences the C++ side
@@ -14,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the impo
 import keras
 import tensorflow as tf
 
-from aelab.config import Fit
+from aelab.config import AelabError, Fit
 
 gc.freeze()  # what the imports made stays for good: each collection would look through all of it, 0.4 s
 tf.get_logger().handlers[:] = [logging.NullHandler()]  # its warnings go to run.log, not to the terminal
@@ -50,6 +51,16 @@ def precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     return "mixed_bfloat16" if native_bfloat16() else "float32"
+
+
+def restored(file: Path) -> keras.Model:
+    """The model of a .keras file that a run left; AelabError where it is broken."""
+    if not is_zipfile(file):  # of which Keras says that there is no file
+        raise AelabError(f"{file}: is not whole; copy the run folder again")
+    try:
+        return keras.saving.load_model(file, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
+        raise AelabError(f"{file}: cannot be read: {str(error).splitlines()[0][:200]}") from error
 
 
 def prepare(seed: int, cfg: Fit) -> str:

@@ -33,7 +33,7 @@ def unfinished(job: compose.Job) -> str | None:
 
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
     """A run's config with some of its values changed, checked anew; trust is the caller's to give, not the file's."""
-    cfg = OmegaConf.load(folder / "config.yaml")
+    cfg = account.config(folder)
     today = OmegaConf.load(compose.CONF / "config.yaml")
     for name in compose.ELSEWHERE:  # settings that came later and that no result depends on
         if name not in cfg and name in today and name != "hydra":

@@ -23,11 +23,11 @@ def model_of(cfg: DictConfig, folder: Path, shape):
     file = folder / "model.keras"
     if file.exists():
         get_method(cfg.model._target_)  # its module may have layers of its own, which Keras must know
-        return keras.saving.load_model(file, compile=False)
+        return backend.restored(file)
     if (folder / "model.skops").exists():
         return archive.read(folder / "model.skops")
-    model = build(cfg.model, shape)
-    if isinstance(model, keras.Model) or hasattr(model, "fit"):
+    model = shape and build(cfg.model, shape)
+    if model is None or isinstance(model, keras.Model) or hasattr(model, "fit"):
         raise AelabError(f"{file} is not there: the run did not finish")
     return model
 
@@ -101,7 +101,8 @@ def draw(folder: Path, cfg: DictConfig, target: Path, count: int, temperature: f
 def sheet(images: np.ndarray) -> np.ndarray:
     """Images (n, h, w, c) in [0, 1] as one, (1, H, W, c): ten a row, two white pixels apart."""
     wide = min(10, len(images))
-    n, h, w, c = (apart := np.pad(images, ((0, -len(images) % wide), (0, 2), (0, 2), (0, 0)), constant_values=1)).shape
+    apart = np.pad(images, ((0, -len(images) % wide), (0, 2), (0, 2), (0, 0)), constant_values=1)
+    n, h, w, c = apart.shape
     return apart.reshape(n // wide, wide, h, w, c).swapaxes(1, 2).reshape(1, n // wide * h, wide * w, c)[:, :-2, :-2]
 
 

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import json
+import shutil
 import time
 
 import commands
@@ -174,7 +175,20 @@ def broken(tmp_path_factory):
             "bad cell": lambda: commands.run(*rows, "path=bad.csv", "label=label", cwd=cwd),
         }
     )
-    run = f"run={commands.folder_of(results['good'])}"
+    good = commands.folder_of(results["good"])
+    run = f"run={good}"
+    np.save(cwd / "right.npy", np.zeros((2, 28, 28), np.float32))
+    spoilt = {
+        "no model": ("model.keras", lambda whole: None),
+        "half a model": ("model.keras", lambda whole: whole[: len(whole) // 2]),
+        "altered model": ("model.keras", lambda whole: whole.replace(b"conv2d", b"conv3e")),
+        "no YAML": ("config.yaml", lambda whole: b"a: [\n" + whole),
+        "half a config": ("config.yaml", lambda whole: whole[: whole.index(b"\nmodel:")]),
+    }
+    for name, (file, change) in spoilt.items():
+        shutil.copytree(good, cwd / name)
+        left = change((good / file).read_bytes())
+        (cwd / name / file).unlink() if left is None else (cwd / name / file).write_bytes(left)
     after = {
         "broken input": ("predict", run, "input=broken.npy", "output=out.npy"),
         "small input": ("predict", run, "input=small.npy", "output=out.npy"),
@@ -182,6 +196,7 @@ def broken(tmp_path_factory):
         "evaluate key": ("evaluate", run, "corruption.lvl=1"),
         "evaluate group": ("evaluate", run, "model=median"),
         "score pictures": ("score", run, "input=rows.csv", "output=out.csv"),
+        **{name: ("predict", f"run={name}", "input=right.npy", "output=out.npy") for name in spoilt},
     }
     return results | commands.together({n: functools.partial(commands.run, *w, cwd=cwd) for n, w in after.items()})
 
@@ -194,6 +209,15 @@ def broken(tmp_path_factory):
         ("no column", 2, ["rows.csv: dataset.label: column lable: unknown; did you mean label?", "run.log)"]),
         ("bad cell", 1, ["bad.csv: column size: expected finite numbers, got 'large' in line 43;", "run.log)"]),
         ("score pictures", 2, ["aelab score is for runs on tables, this one is of task=denoise"]),
+        ("no model", 1, ["model.keras is not there: the run did not finish"]),
+        ("half a model", 1, ["half a model/model.keras: is not whole; copy the run folder again"]),
+        ("altered model", 1, ["altered model/model.keras: cannot be read: "]),
+        ("no YAML", 1, ["no YAML/config.yaml: is no YAML; copy the run folder again"]),
+        (
+            "half a config",
+            1,
+            ["half a config/config.yaml: is not whole, lacks ", "model", "; copy the run folder again"],
+        ),
         ("no such id", 1, [f"run={'0' * 32}: neither a run folder nor the id of a run"]),
         ("broken input", 1, ["input=broken.npy: cannot be read"]),
         ("small input", 1, ["small.npy: images of (5, 5, 1), but the model takes (28, 28, 1)"]),

@@ -211,7 +211,9 @@ def test_a_judge_must_be_a_classifier_of_such_images(drawn, tmp_path):
     cfg, folder = SimpleNamespace(choices=SimpleNamespace(dataset="npz")), commands.folder_of(drawn)
     data = digits(validation=0.1, limit=20, seed=0, test=0.2)
     half = replace(data, train=Split(data.train.x[:, ::2, ::2], data.train.y))
-    (tmp_path / "config.yaml").write_text("choices: {task: denoise}")
+    whole = OmegaConf.load(folder / "config.yaml")
+    whole.choices.task = "denoise"
+    OmegaConf.save(whole, tmp_path / "config.yaml")
     wrong = {tmp_path / "no": "expected the folder of", tmp_path: "a run of task=denoise without a classifier"}
     for judge, said in wrong.items():
         with pytest.raises(AelabError, match=f"task.judge={judge}: {said}"):

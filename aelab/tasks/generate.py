@@ -9,10 +9,9 @@ import keras
 import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from sklearn.decomposition import PCA
 
-from aelab import console, figures, frechet
+from aelab import account, backend, console, figures, frechet
 from aelab.config import AelabError, ConfigError, Count, Whole
 from aelab.data.record import sample
 from aelab.evaluate import evaluate, unaided
@@ -47,7 +46,7 @@ class Generate(Task):
 
     def recall(self, folder):
         """The judge that the run had, unless another is asked for."""
-        self.judged = None if self.judge else keras.saving.load_model(folder / JUDGE, compile=False)
+        self.judged = None if self.judge else backend.restored(folder / JUDGE)
 
     def prepare(self, data, cfg):
         """The images as they are; the judge must be there, or labels to train one."""
@@ -213,11 +212,11 @@ def stored_judge(run: str, shape: tuple[int, ...]) -> keras.Model:
     folder = Path(run)
     if not (folder / "config.yaml").exists():
         raise AelabError(f"task.judge={run}: expected the folder of a finished run of task=classify or task=generate")
-    task = OmegaConf.load(folder / "config.yaml").choices.task
+    task = account.config(folder).choices.task
     file = folder / JUDGES.get(task, "")
     if not file.is_file():
         raise AelabError(f"task.judge={run}: a run of task={task} without a classifier; take one of task=classify")
-    judge = keras.saving.load_model(file, compile=False)
+    judge = backend.restored(file)
     if judge.input_shape[1:] != shape:
         raise AelabError(f"task.judge={run}: takes images {judge.input_shape[1:]}, but these are {shape}")
     return judge

@@ -6,10 +6,9 @@ from typing import Literal
 import keras
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 from scipy.sparse import csr_array, hstack
 
-from aelab import charts, declared, figures, losses, ops, ranking
+from aelab import account, charts, declared, figures, losses, ops, ranking
 from aelab.config import AelabError, ConfigError, Count
 from aelab.data import catalogue
 from aelab.data.interactions import Lists, matrix
@@ -190,7 +189,7 @@ class Recommend(Task):
         self.known = {"test": catalogue.matrix(folder, "known")}
         self.catalogue = catalogue.read(folder)
         self.side = csr_array(features(self.catalogue.items))
-        self.by_item = by_item(OmegaConf.load(folder / "config.yaml"))
+        self.by_item = by_item(account.config(folder))
 
     def of_user(self, model, user: int) -> np.ndarray:
         """Scores of all items, float32 (i,)."""

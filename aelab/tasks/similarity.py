@@ -4,10 +4,9 @@ import time
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 from scipy.stats import skew
 
-from aelab import figures, ranking, similarities
+from aelab import account, figures, ranking, similarities
 from aelab.config import AelabError, ConfigError, Count
 from aelab.data import catalogue
 from aelab.data.ratings import features
@@ -41,7 +40,7 @@ class Similarity(Task):
 
     def prepare(self, data, cfg):
         """Likes as `task=recommend` has them; the run must have been trained on the same ratings."""
-        if other := otherwise(OmegaConf.load(folder_of(cfg.model.run) / "config.yaml"), cfg):
+        if other := otherwise(account.config(folder_of(cfg.model.run)), cfg):
             raise AelabError(
                 f"model.run={cfg.model.run} was trained on other ratings, so the test would not be one; for the same "
                 f"ones type {' '.join(other)}"
