@@ -10,6 +10,7 @@ from aelab.config import AelabError
 
 NAME = "run.json"
 CONFIG = "config.yaml"
+METRICS = "metrics.json"
 WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"}
 """What no stored config lacks."""
 EXAMPLES = "examples.parquet"
@@ -26,12 +27,12 @@ def note(folder: Path, **facts) -> None:
     half.replace(folder / NAME)
 
 
-def read(folder: Path) -> dict:
-    """What a folder tells; AelabError where the file is broken."""
+def read(folder: Path, name: str = NAME) -> dict:
+    """What a folder tells in run.json, or in another file; AelabError where that is broken."""
     try:
-        return json.loads((folder / NAME).read_text(encoding="utf-8"))
+        return json.loads((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AelabError(f"{folder / NAME}: cannot be read ({error}); copy the run folder again") from error
+        raise AelabError(f"{folder / name}: cannot be read ({error}); copy the run folder again") from error
 
 
 def config(folder: Path) -> DictConfig:

@@ -1,6 +1,5 @@
 """What a sweep has to do: which of its jobs were run before, which are new, and why."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -75,9 +74,8 @@ def _past(run) -> Past:
 
 def outcome(past: Past) -> dict[str, float]:
     """The final metrics of a finished run, from its folder, or from the store where that is gone."""
-    file = past.folder / "metrics.json"
-    if file.is_file():
-        return json.loads(file.read_text())
+    if (past.folder / account.METRICS).is_file():
+        return account.read(past.folder, account.METRICS)
     return {query.plain(name): value for name, value in past.metrics.items() if "/" in name}
 
 

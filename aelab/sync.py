@@ -5,7 +5,6 @@ there the tag `aelab.run` holds the first one. What is there already is left as 
 """
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +153,7 @@ def curves(client, run, folder: Path, told: Mapping, end: int | None) -> bool:
                 clock += 1000 * float(row["time/epoch_s"])
                 wanted += [(k, float(v), int(clock), step) for k, v in row.items() if v]
     if told["status"] == "FINISHED":
-        final = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        final = account.read(folder, account.METRICS)
         wanted += [(k, v, end, 0) for k, v in final.items()]
     wanted = [tracking.Metric(k.replace(*tracking.REFUSED), *rest) for k, *rest in wanted]
     have = {(m.key, m.step) for key in run.data.metrics for m in client.get_metric_history(run.info.run_id, key)}
