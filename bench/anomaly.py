@@ -1,7 +1,7 @@
 """Side by side: the document's dense autoencoder on NSL-KDD in plain Keras, and aelab; then aelab at full size.
 
     python -m bench.anomaly                the baseline, aelab's dense autoencoder, 284,807 rows, scoring a large file
-    python -m bench.anomaly only=scale     a single part: baseline, dense, ensemble, scale or score
+    python -m bench.anomaly only=baseline,dense    some parts of: baseline, dense, ensemble, scale, score
     python -m bench.anomaly only=score gigabytes=5
 
 The rows of the last two parts are drawn at random in the shape of the credit card data: nothing is to be learnt from
@@ -97,22 +97,22 @@ def score(gigabytes: float) -> dict:
 
 
 def together(name: str, title: str, parts: dict, ratios: dict[str, str], argv: list[str]) -> None:
-    """Run the parts, or those that `only=` names, print the table, keep it in outputs/bench/NAME.json.
+    """Run the parts, or those that `only=` names, print their table, keep all in outputs/bench/NAME.json.
 
     `parts` are functions by name; a part whose name ends in "baseline" is left out where there are no scripts.
-    `ratios` are pairs of parts whose times in `fit` are compared.
+    `ratios` are pairs of parts whose times in `fit` are compared, where both ran now.
     """
-    only = [a.partition("=")[2] for a in argv if a.startswith("only=")]
+    only = [part for a in argv if a.startswith("only=") for part in a.partition("=")[2].split(",")]
     OUT.mkdir(parents=True, exist_ok=True)
     file = OUT / f"{name}.json"
-    results = json.loads(file.read_text()) if only and file.exists() else {}
+    kept, results = json.loads(file.read_text()) if only and file.exists() else {}, {}
     for part in only or parts:
         console.rule(part)
         if part.endswith("baseline") and not BASELINES.is_dir():
             console.print(f"no {BASELINES}: aelab runs alone")
             continue
         results[part] = parts[part]()
-        file.write_text(json.dumps(results, indent=2) + "\n")
+        file.write_text(json.dumps(kept | results, indent=2) + "\n")
     table = Table(title=title)
     columns = list(dict.fromkeys(k for r in results.values() for k in r))
     for column in ("part", *columns):
