@@ -9,8 +9,6 @@ from yaml import YAMLError
 from aelab.config import AelabError
 
 NAME = "run.json"
-CONFIG = "config.yaml"
-METRICS = "metrics.json"
 WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"}
 """What no stored config lacks."""
 EXAMPLES = "examples.parquet"
@@ -37,14 +35,13 @@ def read(folder: Path, name: str = NAME) -> dict:
 
 def config(folder: Path) -> DictConfig:
     """The config that a run was made with; AelabError where the file is broken."""
+    file = folder / "config.yaml"
     try:
-        cfg = OmegaConf.load(folder / CONFIG)
+        cfg = OmegaConf.load(file)
     except (YAMLError, ValueError) as error:
-        raise AelabError(f"{folder / CONFIG}: is no YAML; copy the run folder again") from error
+        raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
     if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
-        raise AelabError(
-            f"{folder / CONFIG}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again"
-        )
+        raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again")
     return cfg
 
 

@@ -105,12 +105,12 @@ def recommend(argv: list[str]) -> int:
 
 
 WRITES = {"prompt": "[TEXT]", "tokens": "[200]", "temperature": "[0.8]", "top_k": "[40]", "seed": "[0]"}
-DRAWS = {"output": "FILE", "count": "[100]", "temperature": "[1]", "seed": "[0]"}
+DRAWS = {"output": "[FILE]", "count": "[100]", "temperature": "[1]", "seed": "[0]"}
 
 
 def generate(argv: list[str]) -> int:
     """Text that a language model writes, or images that a variational autoencoder draws."""
-    known = {**WRITES, **{key: f"[{form}]" for key, form in DRAWS.items()}}
+    known = WRITES | DRAWS
     own, rest, folder, cfg = stored(argv, **known)
     draws = "drawn image" in (declared.kinds("model", cfg.model._target_) or ())
     more = DRAWS if draws else WRITES
@@ -123,7 +123,8 @@ def generate(argv: list[str]) -> int:
     if draws:
         if "output" not in own or not _number(full, "count"):
             raise ConfigError("expected output=FILE, a .npy, .npz or picture, and a count of at least 1")
-        return _call("draw", folder, cfg, Path(own["output"]), _number(full, "count"), temperature, seed)
+        count = _number(full, "count")
+        return _call("draw", folder, cfg, Path(own["output"]), count, temperature, seed, module="draw")
     tokens, top_k = (_number(full, key) for key in ("tokens", "top_k"))
     from aelab.generate import generate
 

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,9 +20,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aelab import check, declared, source
+from aelab import check, declared, source, store
 from aelab.config import ConfigError
-from aelab.store import veiled
 
 _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
@@ -210,8 +208,7 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
             f"dataset.fallback={fallback}: no such dataset; there are: {', '.join(choices('dataset', dirs))}"
         )
     _together(plain, cfg.choices, dirs)
-    if (uri := cfg.tracking.uri) and veiled(uri) != uri != os.environ.get("MLFLOW_TRACKING_URI"):
-        raise ConfigError("tracking.uri: has a password, which belongs in no config; set MLFLOW_TRACKING_URI instead")
+    store.allowed(cfg.tracking.uri)
     wanted = declared.kinds("task", cfg.task._target_)
     if fallback is not None and wanted:
         kind = declared.kinds("dataset", target(choices("dataset", dirs)[fallback]) or "")
@@ -278,12 +275,6 @@ def signature(cfg: DictConfig) -> str:
     plain["corruption"] = [step for step in plain["corruption"].items() if step[0] != "level"]
     facts = [plain, source.version(plain), source.stamps({k: plain.get(k) for k in ("dataset", "model", "task")})]
     return hashlib.sha256(json.dumps(source.floats(facts), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def told(cfg: DictConfig) -> str:
-    """A settled config in YAML, as it may be stored and shown: without the password of a tracking store."""
-    uri = cfg.tracking.uri
-    return OmegaConf.to_yaml(OmegaConf.merge(cfg, {"tracking": {"uri": uri and veiled(uri)}}))
 
 
 def flat(cfg: DictConfig) -> dict[str, object]:

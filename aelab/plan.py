@@ -74,8 +74,8 @@ def _past(run) -> Past:
 
 def outcome(past: Past) -> dict[str, float]:
     """The final metrics of a finished run, from its folder, or from the store where that is gone."""
-    if (past.folder / account.METRICS).is_file():
-        return account.read(past.folder, account.METRICS)
+    if (past.folder / "metrics.json").is_file():
+        return account.read(past.folder, "metrics.json")
     return {query.plain(name): value for name, value in past.metrics.items() if "/" in name}
 
 

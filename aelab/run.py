@@ -33,7 +33,7 @@ from aelab.data.load import load
 from aelab.data.record import fingerprint
 from aelab.figures import curves
 from aelab.fit import fit
-from aelab.store import TrackingError
+from aelab.store import TrackingError, told
 
 
 def run(job: compose.Job, started: float, parent: str | None = None, report: Callable | None = None) -> dict:
@@ -106,7 +106,7 @@ def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
 def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     """Write the config first, so that even a failed run says what it was; errors go to run.log with their traceback."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(compose.told(cfg), encoding="utf-8")
+    (folder / "config.yaml").write_text(told(cfg), encoding="utf-8")
     OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
     handler = logging.FileHandler(folder / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -187,7 +187,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
         tables={"test metrics": pages.metric_table(metrics), **task.tables(result, data)},
         figures=drawn,
         facts=facts,
-        config=compose.told(cfg),
+        config=told(cfg),
         notices=notices,
     )
 

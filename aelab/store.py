@@ -1,11 +1,14 @@
 """Where runs are kept: the address of the tracking store, whether a server answers there, and no word of a password."""
 
+import os
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from aelab.config import AelabError
+from omegaconf import DictConfig, OmegaConf
+
+from aelab.config import AelabError, ConfigError
 
 VEIL = "***"
 PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")  # user:password@ of an address
@@ -27,6 +30,18 @@ def place(uri: str | None, output_dir: str) -> tuple[str, str | None]:
 def veiled(uri: str) -> str:
     """An address as it may be shown and stored: three stars where a password is."""
     return PASSWORD.sub(rf"\1:{VEIL}@", uri)
+
+
+def allowed(uri: str | None) -> None:
+    """Refuse a password that did not come from the environment: it would be stored with the command."""
+    if uri and veiled(uri) != uri != os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError("tracking.uri: has a password, which belongs in no config; set MLFLOW_TRACKING_URI instead")
+
+
+def told(cfg: DictConfig) -> str:
+    """A settled config in YAML, as it may be stored and shown: without a password."""
+    uri = cfg.tracking.uri
+    return OmegaConf.to_yaml(OmegaConf.merge(cfg, {"tracking": {"uri": uri and veiled(uri)}}))
 
 
 def reachable(uri: str) -> None:

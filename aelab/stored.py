@@ -1,4 +1,4 @@
-"""What is done with a finished run: test it again, restore images, draw them, score rows."""
+"""What is done with a finished run: test it again, restore images, score rows."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,6 @@ from aelab.data.columns import encode
 from aelab.data.frames import read_frame
 from aelab.data.load import load
 from aelab.run import announce, dataset_choice
-from aelab.tasks.generate import called, halves
 
 
 def model_of(cfg: DictConfig, folder: Path, shape):
@@ -57,15 +56,16 @@ def scores_of(folder: Path, cfg: DictConfig, user: int) -> np.ndarray:
     return task.of_user(model_of(cfg, folder, None), user)
 
 
-def _imaging(file: Path) -> None:
+def imaging(file: Path) -> None:
+    """Refuse a file that is no array or picture by its name."""
     if file.suffix not in (*ARRAYS, *PICTURES):
         raise ConfigError(f"{file}: expected a name that ends in {', '.join((*ARRAYS, *PICTURES))}")
 
 
 def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:
     """Restore the images of a file (.npy, .npz or a picture) and write them in the form that `target` names."""
-    _imaging(source)
-    _imaging(target)
+    imaging(source)
+    imaging(target)
     task = build(cfg.task)
     holes = "mask" in task.needs
     images, whole = read(source, holes)
@@ -85,25 +85,6 @@ def predict(folder: Path, cfg: DictConfig, source: Path, target: Path) -> None:
         raise ConfigError(f"output={target}: {len(restored)} images do not fit one picture; write .npy or .npz")
     write(target, restored, whole)
     console.out.print(f"{len(restored)} restored image{'s' * (len(restored) > 1)} written to {target}", soft_wrap=True)
-
-
-def draw(folder: Path, cfg: DictConfig, target: Path, count: int, temperature: float, seed: int) -> None:
-    """Write images from the prior of a variational autoencoder, with `temperature` as its standard deviation."""
-    _imaging(target)
-    backend.prepare(cfg.seed, cfg.fit)
-    decoder = halves(model_of(cfg, folder, None))[1]
-    z = np.random.default_rng(seed).standard_normal((count, decoder.input_shape[-1]), np.float32)
-    images = np.clip(called(decoder)(temperature * z), 0, 1)
-    write(target, sheet(images) if target.suffix in PICTURES else images, whole=True)
-    console.out.print(f"{count} image{'s' * (count > 1)} drawn and written to {target}", soft_wrap=True)
-
-
-def sheet(images: np.ndarray) -> np.ndarray:
-    """Images (n, h, w, c) in [0, 1] as one, (1, H, W, c): ten a row, two white pixels apart."""
-    wide = min(10, len(images))
-    apart = np.pad(images, ((0, -len(images) % wide), (0, 2), (0, 2), (0, 0)), constant_values=1)
-    n, h, w, c = apart.shape
-    return apart.reshape(n // wide, wide, h, w, c).swapaxes(1, 2).reshape(1, n // wide * h, wide * w, c)[:, :-2, :-2]
 
 
 def score(folder: Path, cfg: DictConfig, source: Path, target: Path, rows: int, repair: str | None) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from aelab import account, circumstances, compose, console, grid
+from aelab import account, circumstances, console, grid
 from aelab.config import BESIDE
+from aelab.store import told
 
 COLUMN = 15
 """Characters that a column of the table takes."""
@@ -124,8 +125,8 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
         tables={"metrics by job": done[metrics].set_index(pd.Index(labels, name=", ".join(swept) or "job"))},
         figures=figures,
         facts=circumstances.versions(),
-        config=compose.told(cfg),
-        notices=[told for told in (failures(found), others(found)) if told],
+        config=told(cfg),
+        notices=[line for line in (failures(found), others(found)) if line],
     )
     return ["sweep.csv", "report.html", *sorted(p.name for p in folder.glob("*.png"))]
 

@@ -153,7 +153,7 @@ def curves(client, run, folder: Path, told: Mapping, end: int | None) -> bool:
                 clock += 1000 * float(row["time/epoch_s"])
                 wanted += [(k, float(v), int(clock), step) for k, v in row.items() if v]
     if told["status"] == "FINISHED":
-        final = account.read(folder, account.METRICS)
+        final = account.read(folder, "metrics.json")
         wanted += [(k, v, end, 0) for k, v in final.items()]
     wanted = [tracking.Metric(k.replace(*tracking.REFUSED), *rest) for k, *rest in wanted]
     have = {(m.key, m.step) for key in run.data.metrics for m in client.get_metric_history(run.info.run_id, key)}

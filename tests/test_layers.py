@@ -75,7 +75,7 @@ LAYERS = (
     ("aelab.launchers.*",),
     ("aelab.plan", "aelab.search"),
     ("aelab.stored", "aelab.compare", "aelab.sweep", "aelab.sync", "aelab.services", "aelab.help"),
-    ("aelab.lookup", "aelab.generate", "aelab.engine"),
+    ("aelab.lookup", "aelab.generate", "aelab.draw", "aelab.engine"),
     ("aelab.commands",),
     ("aelab.cli",),
     ("aelab.__main__",),
