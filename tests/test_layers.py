@@ -37,7 +37,7 @@ LAYERS = (
     ),
     ("aelab.inference.*", "aelab.classification"),
     ("aelab.data.limits",),
-    ("aelab.data", "aelab.data.record", "aelab.data.lines"),
+    ("aelab.data", "aelab.data.record", "aelab.data.lines", "aelab.data.arrays", "aelab.data.pictures"),
     ("aelab.data.fetch", "aelab.data.columns", "aelab.data.interactions"),
     ("aelab.data.frames",),
     ("aelab.data.table", "aelab.data.ratings"),

@@ -6,8 +6,6 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-import psutil
-
 from aelab.check import unknown
 from aelab.config import ConfigError, DataError
 
@@ -71,14 +69,15 @@ def regular(file: Path) -> int:
     """
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")
-        raise DataError(f"{file}: cannot be read: expected a file, got {kind}")
+        kinds = {stat.S_IFDIR: "Is a directory", stat.S_IFIFO: "Is a pipe", stat.S_IFSOCK: "Is a socket"}
+        raise DataError(f"{file}: cannot be read: {kinds.get(stat.S_IFMT(found.st_mode), 'Is a device')}")
     return found.st_size
 
 
 def free_memory() -> int:
     """Bytes of memory that this process can still take: of the machine, its container and its own limit."""
+    import psutil  # late, as it brings sockets along
+
     found = [psutil.virtual_memory().available]
     for limit, usage in CGROUP_FILES:
         try:
