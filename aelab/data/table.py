@@ -9,7 +9,7 @@ import pandas as pd
 from aelab.config import ConfigError, Count, DataError, Share, Whole
 from aelab.data.columns import encode, learn, texts
 from aelab.data.frames import locate, read_frame
-from aelab.data.limits import shown, unknown_name
+from aelab.data.limits import quoted, shown, unknown_name
 from aelab.data.record import Data, Split, Table, fingerprint, sample
 
 
@@ -119,10 +119,14 @@ def clock_of(frame: pd.DataFrame, time: str, where: str) -> np.ndarray:
     if (missing := column.isna()).any():  # they would be sorted to the end: into the test rows
         lines = ", ".join(map(str, column.index[missing][:3]))
         raise DataError(f"{where}: column {shown(time)}: expected a time in every row, got none in line {lines}")
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy()
     try:
-        return (column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column)).to_numpy()
+        return pd.to_datetime(column).to_numpy()
     except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: column {time}: expected numbers or dates: {shown(str(error), 200)}") from error
+        bad = column[pd.to_datetime(column, errors="coerce").isna()].head(3)
+        named = ", ".join(f"{quoted(v)} in line {line}" for line, v in bad.items()) or shown(str(error), 200)
+        raise DataError(f"{where}: column {shown(time)}: expected numbers or dates of one form, got {named}") from error
 
 
 def cut(rows: np.ndarray, y: np.ndarray, share: float, seed: int, clock: np.ndarray | None) -> tuple:
