@@ -11,9 +11,12 @@ from omegaconf import DictConfig
 from aelab import archive, backend, compose, console, corruptions, report
 from aelab.compose import build
 from aelab.config import AelabError, ConfigError, DataError
+from aelab.data.arrays import read_arrays
 from aelab.data.columns import encode
 from aelab.data.frames import read_frame
+from aelab.data.limits import afford, plain
 from aelab.data.load import load
+from aelab.data.pictures import opened
 from aelab.run import announce, dataset_choice
 
 
@@ -124,35 +127,39 @@ def read(file: Path, holes: bool = False) -> tuple[np.ndarray, bool]:
 
     With `holes`, pixels may be NaN, and those of a picture are where it is wholly transparent.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    clear = False
+    where, clear = f"input={file}", False
     try:
         if file.suffix in PICTURES:
-            with Image.open(file) as picture:
+            with opened(file, where) as picture:
                 if holes and "A" in picture.getbands():
                     clear = np.asarray(picture.getchannel("A"))[None, ..., None] == 0
-                array = np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB"))[None]
+                array = np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))[None]
         else:
-            array = np.load(file, allow_pickle=False)
-            if file.suffix == ".npz":
-                array = array["x" if "x" in array else array.files[0]]
+            arrays = read_arrays(file, where)
+            if not arrays:
+                raise DataError(f"{where}: expected an array, got none")
+            array = arrays.get("x", next(iter(arrays.values())))
     except FileNotFoundError as error:
-        raise DataError(f"input={file}: no such file") from error
-    except (OSError, ValueError, IndexError, UnidentifiedImageError) as error:
-        raise DataError(f"input={file}: cannot be read ({error})") from error
+        raise DataError(f"{where}: no such file") from error
+    return as_images(array, where, holes, clear)
+
+
+def as_images(array: np.ndarray, where: str, holes: bool, clear) -> tuple[np.ndarray, bool]:
+    """An array of a file as `read` gives it; `clear` is where a picture is transparent."""
+    expected = f"{where}: expected images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1]"
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3, 4) or not array.size:
+        raise DataError(f"{expected}; got {array.dtype} {array.shape}")
+    afford(array.size * 12, where, "give fewer images at a time")
     if array.ndim == 2:
         array = array[None]
     if array.ndim == 3:
         array = array[..., None]
     whole = array.dtype == np.uint8
+    known = array[~np.isnan(array)] if holes and array.dtype.kind == "f" else array
+    low, high = (known.min(), known.max()) if known.size else (np.nan, np.nan)
+    if not (whole or 0 <= np.float32(low) <= np.float32(high) <= 1):  # false for NaN as well
+        raise DataError(f"{expected}; got {array.dtype} {array.shape} from {plain(low)} to {plain(high)}")
     images = array.astype(np.float32) / (255 if whole else 1)
-    seen = images[~np.isnan(images)] if holes else images
-    if array.ndim != 4 or not seen.size or not np.isfinite(seen).all() or seen.min() < 0 or seen.max() > 1:
-        raise DataError(
-            f"input={file}: expected images (n, h, w) or (n, h, w, c), uint8 or floats in [0, 1]; got {array.dtype} "
-            f"{array.shape} from {np.nanmin(array)} to {np.nanmax(array)}"
-        )
     return np.where(clear, np.float32(np.nan), images), whole
 
 

@@ -1,8 +1,9 @@
 """CIFAR-10: 60,000 colour images 32 x 32 in ten classes."""
 
 import hashlib
-import io
+import math
 import tarfile
+from pathlib import Path
 
 import numpy as np
 
@@ -47,25 +48,31 @@ def read(data_dir: str | None, mirrors: list[str]) -> tuple[str, dict[str, bytes
     if first := next(filter(None, found.values()), None):
         if lacking := [name for name, path in found.items() if not path]:
             raise DataError(f"{first.parent}: expected all six files of CIFAR-10, but lacks {', '.join(lacking)}")
-        return str(first.parent), {name: path.read_bytes() for name, path in found.items()}
+        return str(first.parent), {name: sized(path) for name, path in found.items()}
     urls = [f"{mirror.rstrip('/')}/{ARCHIVE}" for mirror in mirrors]
     path = fetch("cifar10", ARCHIVE, urls=urls, md5=MD5, data_dir=data_dir)
-    packed = path.read_bytes()
-    md5 = hashlib.md5(packed, usedforsecurity=False).hexdigest()
-    if md5 != MD5:
-        raise DataError(
-            f"{path}: expected the published archive with MD5 {MD5}, got {len(packed):,} bytes with MD5 {md5}; "
-            f"move it away to have it downloaded again, or put its files into {UNPACKED}/ in the data folder"
-        )
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        return str(path), {name: archive.extractfile(f"{UNPACKED}/{name}").read() for name in FILES}
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if md5 != MD5:
+            raise DataError(
+                f"{path}: expected the published archive with MD5 {MD5}, got {file.tell():,} bytes with MD5 {md5}; "
+                f"move it away to have it downloaded again, or put its files into {UNPACKED}/ in the data folder"
+            )
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            return str(path), {name: archive.extractfile(f"{UNPACKED}/{name}").read() for name in FILES}
+
+
+def sized(path: Path) -> bytes:
+    """The bytes of a file; DataError, before it is read, for one that has not as many as CIFAR-10's."""
+    size, found = EACH * (1 + math.prod(SHAPE)), path.stat().st_size
+    if found != size:
+        raise DataError(f"{path}: expected {size:,} bytes, got {found:,}; take the one from {HOME}")
+    return path.read_bytes()
 
 
 def decode(content: bytes, where: str) -> Split:
     """The uint8 images (n, 32, 32, 3) and labels (n,) of a file; DataError if they cannot be CIFAR-10's."""
-    size = EACH * (1 + np.prod(SHAPE))
-    if len(content) != size:
-        raise DataError(f"{where}: expected {size:,} bytes, got {len(content):,}; take the one from {HOME}")
     rows = np.frombuffer(content, np.uint8).reshape(EACH, -1)
     if (wrong := rows[:, 0].max()) >= len(LABELS):
         raise DataError(f"{where}: expected labels from 0 to 9, got {wrong}; take the file from {HOME}")

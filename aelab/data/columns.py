@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from aelab.check import unknown
 from aelab.config import ConfigError, DataError
+from aelab.data.limits import listed, quoted, shown, unknown_name
 from aelab.data.record import Columns
 
 MISSING = "(missing)"
@@ -30,6 +30,8 @@ def _text(value: object) -> str:
     if pd.isna(value) or not str(value).strip():
         return MISSING
     text = str(value).strip()
+    if not text.isascii() or "_" in text:  # Python reads 1_000 and other scripts' digits as numbers; pandas does not
+        return text
     try:
         found = float(text)
     except ValueError:
@@ -41,7 +43,7 @@ def _text(value: object) -> str:
 
 def number(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     """A column as float64, NaN where empty, and which cells are neither empty nor a finite number."""
-    found = pd.to_numeric(values, errors="coerce").astype(float)
+    found = pd.to_numeric(values, errors="coerce").astype(float).where(values.notna())  # a missing date has a number
     bad = (found.isna() & values.notna()) | np.isinf(found)
     return found.mask(bad), bad
 
@@ -58,7 +60,7 @@ def learn(frame: pd.DataFrame, names: Iterable[str], categorical: list[str] | No
         categorical = [name for name in names if frame[name].notna().any() and not is_number(frame[name])]
     for name in categorical:
         if name not in names:
-            raise ConfigError(unknown(f"dataset.categorical: {name}", name, names))
+            raise ConfigError(unknown_name("dataset.categorical:", name, names))
     return Columns(names, {n: sorted(texts(frame[n]).unique()) for n in names if n in categorical}, reading)
 
 
@@ -73,10 +75,7 @@ def encode(columns: Columns, frame: pd.DataFrame, where: str, repair: str | None
     """
     lacking = [name for name in columns.names if name not in frame]
     if lacking:
-        raise DataError(
-            f"{where}: expected a column {lacking[0]!r}, got {', '.join(map(str, frame.columns[:8]))}"
-            f"{', ...' if frame.shape[1] > 8 else ''}"
-        )
+        raise DataError(f"{where}: expected a column {quoted(lacking[0])}, got {listed(frame.columns)}")
     x, wrong, told = np.empty((len(frame), len(columns.names))), np.zeros(len(frame), bool), {}
     for i, name in enumerate(columns.names):
         if name in columns.categories:
@@ -99,9 +98,9 @@ def encode(columns: Columns, frame: pd.DataFrame, where: str, repair: str | None
 
 def cells(values: pd.Series, bad: pd.Series) -> str:
     """The first bad cells of a column, by line, and what to do about them."""
-    named = ", ".join(f"{v!r} in line {line}" for line, v in values[bad].head(SHOWN).items())
+    named = ", ".join(f"{quoted(v)} in line {line}" for line, v in values[bad].head(SHOWN).items())
     more = f" and {int(bad.sum()) - SHOWN:,} more" if bad.sum() > SHOWN else ""
     return (
-        f"column {values.name}: expected finite numbers, got {named}{more}; mend them, or ask for repair=missing (they "
-        "count as empty) or repair=drop (their rows are left out): dataset.repair in a run"
+        f"column {shown(values.name)}: expected finite numbers, got {named}{more}; mend them, or ask for "
+        "repair=missing (they count as empty) or repair=drop (their rows are left out): dataset.repair in a run"
     )

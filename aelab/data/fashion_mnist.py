@@ -80,18 +80,18 @@ def read_idx(path: Path, expected: Idx) -> np.ndarray:
     What is in it is checked, as compressing it again changes the .gz but not the data. Errors: DataError.
     """
     remedy = f"move it away to have it downloaded again, or put the file from {HOME} there"
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":  # gzip, whatever the name says
-            content = gzip.decompress(content)
+    size = len(expected.header) + math.prod(expected.shape)
+    try:  # no more is unpacked than the published file has
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"  # gzip, whatever the name says
+            content = (gzip.GzipFile(fileobj=file) if packed else file).read(
+                size + 1
+            )  # no more, whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a whole gzip file, got: {error}; {remedy}") from error
     md5, header = hashlib.md5(content, usedforsecurity=False).hexdigest(), content[: len(expected.header)]
     if md5 != expected.content:
-        size = len(expected.header) + math.prod(expected.shape)
         wrong = "" if header == expected.header else f", header {header.hex()} not {expected.header.hex()}"
-        raise DataError(
-            f"{path}: expected {size:,} bytes with MD5 {expected.content}, got {len(content):,} bytes with "
-            f"MD5 {md5}{wrong}; {remedy}"
-        )
+        got = f"{len(content):,} bytes with MD5 {md5}" if len(content) <= size else "more"
+        raise DataError(f"{path}: expected {size:,} bytes with MD5 {expected.content}, got {got}{wrong}; {remedy}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(expected.shape)

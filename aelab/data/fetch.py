@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aelab.config import DataError, DataUnavailable
+from aelab.data.limits import shown, size
 
 # Seconds for a mirror to give any answer: with two mirrors, a machine without network gives up after 8 s.
 ANSWER_S = 4.0
@@ -76,11 +77,19 @@ def unpacked(folder: str, filename: str, *, archive: str, url: str, md5: str, da
     part = roots[-1] / f".{filename}.{os.getpid()}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(source) as file, file.open(f"{archive}/{filename}") as inside, part.open("wb") as target:
-            shutil.copyfileobj(inside, target)
+        with zipfile.ZipFile(source) as file:
+            info, room = file.getinfo(f"{archive}/{filename}"), shutil.disk_usage(part.parent).free
+            if info.file_size > room:
+                raise DataUnavailable(
+                    f"{source}: {archive}/{filename} takes {size(info.file_size)} of disk, and {roots[-1]} has "
+                    f"{size(room)}; make room there, or choose another folder with AELAB_CACHE_DIR"
+                )
+            with file.open(info) as inside, part.open("wb") as target:
+                shutil.copyfileobj(inside, target)
         return part.replace(roots[-1] / filename)
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{source}: {archive}/{filename} cannot be had from it: {error}") from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        # RuntimeError: encrypted, or packed in a way that is not known; ValueError: a header that cannot be
+        raise DataError(f"{source}: {archive}/{filename} cannot be had from it: {shown(error.args[0], 200)}") from error
     except OSError as error:
         raise DataUnavailable(f"{source} cannot be unpacked into {roots[-1]}: {reason(error)}") from error
     finally:

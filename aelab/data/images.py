@@ -1,13 +1,14 @@
 """The user's own pictures, from a folder."""
 
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from aelab.config import Count, DataError, Share, Whole
+from aelab.config import ConfigError, Count, DataError, Share, Whole
+from aelab.data.limits import afford
+from aelab.data.pictures import opened
 from aelab.data.record import Images, Split, image_data
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -28,6 +29,9 @@ def images(
     if len(size) != 2 or min(size) < 1:
         raise DataError(f"dataset.size: expected [height, width] in pixels, got {list(size)}")
     names, files, y = listing(folder)
+    pixels = len(files) * size[0] * size[1] * channels  # as read, beside each other, cut into splits, and as float32
+    what = f"dataset.size={list(size)}: {len(files):,} pictures"
+    afford(7 * pixels, what, "take a smaller size, such as dataset.size=[64,64], or fewer pictures", ConfigError)
     with ThreadPoolExecutor() as pool:  # pillow decodes without holding the interpreter's lock
         x = np.stack(list(pool.map(lambda file: read_picture(file, list(size), channels), files)))
     about = folder.resolve().name, Split(x, y), names, str(folder), "the user's own", ""
@@ -61,12 +65,7 @@ def read_picture(file: Path, size: list[int], channels: int) -> np.ndarray:
     """One picture as uint8 (h, w, channels)."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(file) as picture:
-            if picture.mode[0] in "IF":  # pillow would clip these at 255
-                raise DataError(f"{file}: expected 8 bits a channel, got mode {picture.mode}; save it so")
-            picture = ImageOps.exif_transpose(picture).convert({1: "L", 3: "RGB"}[channels])
-            pixels = np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: expected a picture, got: {error}; repair it or take it out") from error
+    with opened(file, str(file)) as picture:
+        picture = ImageOps.exif_transpose(picture).convert({1: "L", 3: "RGB"}[channels])
+        pixels = np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS))
     return pixels.reshape(*size, channels)

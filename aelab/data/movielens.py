@@ -5,9 +5,12 @@ from typing import Literal
 
 import pandas as pd
 
-from aelab.config import Count, Share, Whole
+from aelab.config import Count, DataError, Share, Whole
+from aelab.data.columns import MISSING, texts
 from aelab.data.fetch import unpacked
 from aelab.data.frames import read_frame
+from aelab.data.limits import listed as first_names
+from aelab.data.limits import shown
 from aelab.data.ratings import COLUMNS, assemble, checked, cut
 from aelab.data.record import Ratings
 
@@ -23,6 +26,8 @@ sales/scientist/self-employed/engineer/craftsman/unemployed/writer
 """
 PUBLISHED = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
 SCALES = {"ml-100k": (1.0, 5.0), "ml-1m": (1.0, 5.0), "ml-25m": (0.5, 5.0)}
+LATE = 1e8
+"""Every time is later, in seconds since 1970, and every id smaller."""
 MD5 = {
     "ml-100k": "0e33842e24a9c977be4e0107933c0723",
     "ml-1m": "c4d9eecfca2ab87c1945afe126590906",
@@ -48,13 +53,14 @@ def ml_100k(
     read = Reader("ml-100k", "ml-100k", data_dir, mirror)
     names = ["id", "title", "date", "video", "url", *GENRES.split()]
     items = read("u.item", names, "|", encoding="latin-1")
+    read.expect("u.item", items[GENRES.split()].isin([0, 1]).all(axis=1), items, "0 or 1 for each genre")
     genres = items[GENRES.split()].astype(bool).apply(lambda row: "|".join(row.index[row]), axis=1)
     items = pd.DataFrame({"id": items["id"], "title": items["title"], "year": year(items["title"]), "genres": genres})
     users = read("u.user", ["id", "age", "gender", "occupation", "zip"], "|").drop(columns="zip")
-    if fold in PUBLISHED:
-        parts = {part: read.ratings(f"{fold}.{file}") for part, file in (("train", "base"), ("test", "test"))}
-    else:
-        parts = cut(read.ratings("u.data"), fold, test, split_seed)
+    read.expect("u.user", people(users), users, "an age, and M or F as gender")
+    files = {"train": f"{fold}.base", "test": f"{fold}.test"} if fold in PUBLISHED else {"all": "u.data"}
+    parts = {part: read.ratings(file, users=users, items=items) for part, file in files.items()}
+    parts = parts if fold in PUBLISHED else cut(parts["all"], fold, test, split_seed)
     name = f"ml_100k {fold}"
     return assemble(
         name, parts, users, items, SCALES["ml-100k"], validation=validation, seed=seed, limit=limit, **ABOUT
@@ -78,8 +84,10 @@ def ml_1m(
     items = read("movies.dat", ["id", "title", "genres"], "::")
     items.insert(2, "year", year(items["title"]))
     users = read("users.dat", ["id", "gender", "age", "occupation", "zip"], "::").drop(columns="zip")
+    read.expect("users.dat", people(users), users, "F or M as gender, and an age")
     users["occupation"] = users["occupation"].map(dict(enumerate(OCCUPATIONS.replace("\n", "").split("/"))))
-    parts = cut(read.ratings("ratings.dat", "::"), fold, test, split_seed)
+    read.expect("users.dat", users["occupation"].notna(), users, "an occupation from 0 to 20")
+    parts = cut(read.ratings("ratings.dat", "::", users=users, items=items), fold, test, split_seed)
     return assemble(
         "ml_1m", parts, users, items, SCALES["ml-1m"], validation=validation, seed=seed, limit=limit, **ABOUT
     )
@@ -98,10 +106,14 @@ def ml_25m(
 ) -> Ratings:
     """25,000,095 ratings, 162,541 users, 62,423 films, `test` of the ratings held out as `fold` says."""
     read = Reader("ml-25m", "ml-25m", data_dir, mirror)
-    items = read("movies.csv", None, ",")
-    items = items.set_axis(["id", "title", "genres"], axis=1).astype({"id": str})
+    items = read("movies.csv", ["movieId", "title", "genres"], ",", header=True)
+    items = items.set_axis(["id", "title", "genres"], axis=1)
+    read.check_ids("movies.csv", items)
     items.insert(2, "year", year(items["title"]))
-    found = read("ratings.csv", None, ",").set_axis(COLUMNS, axis=1)
+    found = read("ratings.csv", ["userId", "movieId", "rating", "timestamp"], ",", header=True).set_axis(
+        COLUMNS, axis=1
+    )
+    read.in_place("ratings.csv", found, None, items)
     parts = cut(checked(found, str(read.path("ratings.csv")), list(SCALES["ml-25m"]), "error"), fold, test, split_seed)
     return assemble(
         "ml_25m", parts, None, items, SCALES["ml-25m"], validation=validation, seed=seed, limit=limit, **ABOUT
@@ -119,23 +131,78 @@ class Reader:
         self.where = {"archive": archive, "url": url, "md5": MD5[archive], "data_dir": data_dir}
         self.folder, self.scale = folder, SCALES[archive]
 
-    def __call__(self, file: str, names: list[str] | None, delimiter: str, encoding: str | None = None) -> pd.DataFrame:
-        """A file as a frame; its ids, if it has them, as text."""
+    def __call__(
+        self, file: str, names: list[str], delimiter: str, encoding: str | None = None, header: bool = False
+    ) -> pd.DataFrame:
+        """A file as a frame with columns of these names; its ids, if it has them, as text."""
         path = self.path(file)
         reading = {"encoding": encoding or encoded(path), "quoting": 0 if delimiter == "," else 3}
-        frame = read_frame(path, names=names, header=names is None, delimiter=delimiter, missing=[], **reading)
-        if names and "id" in names:
-            frame["id"] = frame["id"].astype(str)
+        given = None if header else names
+        frame = read_frame(path, names=given, header=header, delimiter=delimiter, missing=[], **reading)
+        if list(frame.columns) != names:
+            raise DataError(f"{path}: expected the columns {', '.join(names)}, got {first_names(frame.columns)}")
+        if "id" in names:
+            self.check_ids(file, frame)
             frame = frame.reset_index(drop=True)
         return frame
+
+    def check_ids(self, file: str, frame: pd.DataFrame) -> None:
+        """Make the ids texts; DataError for one that is missing or there twice, and for a title that is missing."""
+        frame["id"] = texts(frame["id"])
+        fine = ~frame["id"].duplicated() & (frame["id"] != MISSING)
+        self.expect(file, fine, frame, "an id in every line, each once")
+        if "title" in frame:
+            self.expect(file, frame["title"].notna(), frame, "a title in every line")
+            frame["title"] = frame["title"].astype(str)
+
+    def expect(self, file: str, fine: pd.Series, frame: pd.DataFrame, expected: str) -> None:
+        """DataError that names the first lines that are not fine."""
+        if not fine.all():
+            bad = frame["id"][~fine].head(3).map(shown)
+            raise DataError(
+                f"{self.path(file)}: expected {expected}; {(~fine).sum():,} are not: id {', '.join(bad)}; are columns "
+                "missing or swapped?"
+            )
 
     def path(self, file: str) -> Path:
         """Where a file is."""
         return unpacked(self.folder, file, **self.where)
 
-    def ratings(self, file: str, delimiter: str = "\t") -> pd.DataFrame:
+    def ratings(self, file: str, delimiter: str = "\t", *, users: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
         """A file of ratings, checked."""
-        return checked(self(file, COLUMNS, delimiter), str(self.path(file)), list(self.scale), "error")
+        frame = self(file, COLUMNS, delimiter)
+        self.in_place(file, frame, users, items)
+        return checked(frame, str(self.path(file)), list(self.scale), "error")
+
+    def in_place(self, file: str, frame: pd.DataFrame, users: pd.DataFrame | None, items: pd.DataFrame) -> None:
+        """DataError where columns of ratings look swapped: where another column has what is missing in its place.
+
+        Times are seconds since 1970, and no id is as large; ratings are those of the scale; ids are in the catalogue.
+        """
+        numbers = frame.apply(pd.to_numeric, errors="coerce")
+        low, high = self.scale
+        late = (numbers > LATE).mean() > 0.5
+        rated = (numbers.ge(low) & numbers.le(high)).mean()
+        wrong = [name for name in ("user", "item", "rating") if late[name]]
+        if not wrong and rated["rating"] < 0.5:
+            wrong = [name for name in ("user", "item", "time") if rated[name] > 0.99]
+        if wrong:
+            looks, name = "times" if late[wrong[0]] else "ratings", wrong[0]
+            raise DataError(
+                f"{self.path(file)}: expected the columns {', '.join(COLUMNS)}, but column {COLUMNS.index(name) + 1} "
+                f"({name}) looks like {looks}: {first_names(frame[name].head(3))}; are columns swapped?"
+            )
+        if users is None:
+            return
+        known = {"user": set(users["id"]), "item": set(items["id"])}
+        user, item = (set(texts(pd.Series(frame[name].unique()))) for name in ("user", "item"))
+        if not (user <= known["user"] and item <= known["item"]) and item <= known["user"] and user <= known["item"]:
+            raise DataError(f"{self.path(file)}: expected users, then items; by their ids these columns are swapped")
+
+
+def people(users: pd.DataFrame) -> pd.Series:
+    """Which rows of users are whole: with an age and a gender."""
+    return pd.to_numeric(users["age"], errors="coerce").notna() & users["gender"].isin(["M", "F"])
 
 
 def encoded(path: Path) -> str:

@@ -1,12 +1,12 @@
 """The user's own arrays, from an .npz or .npy file."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from aelab.config import Count, DataError, Share, Whole
+from aelab.data.arrays import read_arrays
+from aelab.data.limits import listed, shown
 from aelab.data.record import Images, Split, image_data
 
 
@@ -19,32 +19,23 @@ def npz(*, path: str, validation: Share, test: Share, limit: Count | None, seed:
     run code.
     """
     file = Path(path).expanduser()
-    arrays = read_arrays(file)
+    try:
+        arrays = read_arrays(file, str(file))
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file; type path=FILE.npz or path=FILE.npy") from error
+    if not arrays:
+        raise DataError(f"{file}: expected at least one array, got none")
     if len(arrays) == 1:
         arrays = {"x": next(iter(arrays.values()))}
     keys = {"train": "x_train" if "x_train" in arrays else "x", "test": "x_test", "validation": "x_val"}
     keys = {part: key for part, key in keys.items() if key in arrays}
     if "train" not in keys:
-        raise DataError(f"{file}: expected x_train, or x, or a single array, got {', '.join(arrays)}")
+        raise DataError(f"{file}: expected x_train, or x, or a single array, got {listed(arrays)}")
     names, labels = read_labels([arrays.get(f"y{key[1:]}") for key in keys.values()], file)
     images = [with_channel(arrays[key], f"{file}: {key}") for key in keys.values()]
     parts = {"test": test, "validation": validation} | dict(zip(keys, map(Split, images, labels), strict=True))
     about = file.stem, parts.pop("train"), names, str(file), "the user's own", ""
     return image_data(*about, **parts, limit=limit, seed=seed)
-
-
-def read_arrays(file: Path) -> dict[str, np.ndarray]:
-    """Every array of the file by its key, at least one; an .npy file has one, `x`."""
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; type path=FILE.npz or path=FILE.npy")
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{file}: expected a whole .npz or .npy without pickles, got: {error}") from error
-    if not arrays:
-        raise DataError(f"{file}: expected at least one array, got none")
-    return arrays
 
 
 def with_channel(x: np.ndarray, where: str) -> np.ndarray:
@@ -69,4 +60,9 @@ def read_labels(labels: list[np.ndarray | None], file: Path) -> tuple[tuple[str,
             raise DataError(f"{file}: expected integer or string labels (n,) for each x or for none, got {got}")
     names, position = np.unique(np.concatenate([y.ravel() for y in labels]), return_inverse=True)
     ends = np.cumsum([len(y) for y in labels])
-    return tuple(map(str, names)), np.split(position, ends[:-1])
+    try:
+        names = tuple(map(str, names))
+        "".join(names).encode()
+    except ValueError as error:  # no text at all, or half of a pair that stands for one character
+        raise DataError(f"{file}: expected labels that are texts, got: {shown(str(error), 200)}") from error
+    return names, np.split(position, ends[:-1])

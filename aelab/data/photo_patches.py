@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from aelab.config import ConfigError, Count, Share, Whole
+from aelab.data.limits import afford
 from aelab.data.record import Images, Split, fingerprint, image_data, split_validation
 
 NAMES = ("china", "flower")
@@ -25,6 +26,10 @@ def photo_patches(
     most = photographs[0].shape[0]
     if not size <= region <= most:
         raise ConfigError(f"dataset.size={size} dataset.region={region}: expected size <= region <= {most}, in pixels")
+    squares = sum((p.shape[0] // region) * (p.shape[1] // region) for p in photographs)
+    pixels = squares * len(range(0, region - size + 1, stride)) ** 2 * size**2 * 3
+    what = f"dataset.size={size} dataset.stride={stride} dataset.region={region}"
+    afford(10 * pixels, what, "take a larger stride", ConfigError)  # as cut, joined, split, and as float32
     cut = [regions(photograph, region, size, stride) for photograph in photographs]
     x, y = np.concatenate(cut), np.repeat(np.arange(len(cut)), list(map(len, cut)))
     rest, test = split_validation(x, y, validation=test, seed=seed)

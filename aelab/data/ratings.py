@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from aelab.check import unknown
 from aelab.config import ConfigError, Count, DataError, Share, Whole
 from aelab.data.columns import MISSING, texts
 from aelab.data.frames import read_frame
+from aelab.data.limits import listed as first_names
+from aelab.data.limits import plain, shown, unknown_name
 from aelab.data.record import Data, Ratings, Split, fingerprint
 
 COLUMNS = ["user", "item", "rating", "time"]
@@ -92,8 +93,7 @@ def ratings(
     columns = {}
     for setting, column in settings.items():
         if column is not None and column not in found:
-            known = unknown(f"column {column}", column, map(str, found.columns))
-            raise ConfigError(f"{path}: dataset.{setting}: {known}")
+            raise ConfigError(f"{path}: dataset.{setting}: {unknown_name('column', column, found.columns)}")
         columns[setting] = found[column] if column else pd.Series(1.0 if setting == "rating" else 0.0, found.index)
     frame = pd.DataFrame(columns)
     known = None if items is None else described(items, delimiter)
@@ -109,11 +109,11 @@ def described(items: str, delimiter: str) -> pd.DataFrame:
     """What a file says of items: id and title as text, each id once."""
     known = read_frame(Path(items), names=None, header=True, delimiter=delimiter, missing=[])
     if not {"id", "title"} <= set(known):
-        raise DataError(f"{items}: expected the columns id and title, got {', '.join(map(str, known.columns))}")
+        raise DataError(f"{items}: expected the columns id and title, got {first_names(known.columns)}")
     known["id"] = texts(known["id"])
     bad = known["id"].duplicated() | (known["id"] == MISSING)
     if bad.any():
-        lines = ", ".join(f"line {line} (id {known['id'][line]})" for line in known.index[bad][:SHOWN])
+        lines = ", ".join(f"line {line} (id {shown(known['id'][line])})" for line in known.index[bad][:SHOWN])
         raise DataError(f"{items}: expected an id in every line, each once; {bad.sum():,} are not: {lines}")
     if pd.api.types.is_numeric_dtype(known["title"]):  # such as 1984
         known["title"] = texts(known["title"]).where(known["title"].notna())
@@ -123,10 +123,10 @@ def described(items: str, delimiter: str) -> pd.DataFrame:
 def checked(frame: pd.DataFrame, where: str, scale: list[float] | None, duplicates: str) -> pd.DataFrame:
     """The ratings as numbers; DataError names the lines of those that are none, not on the scale, or given twice."""
 
-    def refuse(bad: pd.Series, expected: str, shown: tuple[str, ...] = ("user", "item", "rating")) -> None:
+    def refuse(bad: pd.Series, expected: str, named: tuple[str, ...] = ("user", "item", "rating")) -> None:
         if bad.any():
             lines = ", ".join(
-                f"line {line} ({', '.join(f'{k} {v}' for k, v in frame.loc[line, list(shown)].items())})"
+                f"line {line} ({', '.join(f'{k} {shown(v)}' for k, v in frame.loc[line, list(named)].items())})"
                 for line in frame.index[bad][:SHOWN]
             )
             raise DataError(f"{where}: expected {expected}; {bad.sum():,} are not: {lines}")
@@ -141,7 +141,7 @@ def checked(frame: pd.DataFrame, where: str, scale: list[float] | None, duplicat
     refuse(~np.isfinite(numbers["time"]), "a time that is a number in every line", ("user", "item", "time"))
     if scale is not None:
         low, high = scale
-        refuse(~numbers["rating"].between(low, high), f"ratings from {low:g} to {high:g}")
+        refuse(~numbers["rating"].between(low, high), f"ratings from {plain(low)} to {plain(high)}")
     frame = frame.assign(**{name: numbers[name] for name in numbers})
     twice = frame.duplicated(["user", "item"], keep="last")
     if duplicates == "error":
@@ -210,7 +210,8 @@ def assemble(
     splits = [Split(x[np.sort(r)], None) for x, r in zip((train, train, test), rows, strict=True)]
     hashes = pd.util.hash_pandas_object(pd.DataFrame(both), index=False)
     mark = fingerprint(np.sort(hashes.to_numpy()))  # in an order that no split has a part in
-    told = f"{len(both):,} ratings from {scale[0]:g} to {scale[1]:g}, {len(both) / np.prod(catalogue.shape):.2%} of all"
+    span, density = f"{plain(scale[0])} to {plain(scale[1])}", len(both) / np.prod(catalogue.shape)
+    told = f"{len(both):,} ratings from {span}, {density:.2%} of all"
     return Data(name, "ratings", *splits, (), source, licence, mark, told, catalogue=catalogue)
 
 

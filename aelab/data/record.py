@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from aelab.config import ConfigError, Count, DataError, Share, Whole
+from aelab.data.limits import afford, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def check_images(split: Split, shape: tuple[int, ...], where: str) -> None:
         raise DataError(f"{where}: expected finite values, got {bad} NaN or infinite; drop or fill them")
     if low < 0 or high > 1:
         raise DataError(
-            f"{where}: expected floats in [0, 1], got {low:g} to {high:g}; rescale them, or save uint8 0..255"
+            f"{where}: expected floats in [0, 1], got {plain(low)} to {plain(high)}; rescale them, or save uint8 0..255"
         )
 
 
@@ -164,6 +165,12 @@ def image_data(
     given = {part: split for part, split in parts.items() if isinstance(split, Split)}
     for part, split in given.items():
         check_images(split, pool.x.shape[1:], f"{source}: {part} images")
+    kept = {part: min(len(split), limit or len(split)) for part, split in given.items()}
+    if len(given) < 3:  # at most so many rows in each split
+        kept["train"] = min(len(pool), 3 * (limit or len(pool)))
+    pixels = pool.x[0].size * sum(kept.values())
+    copies = pixels * (pool.x.dtype.itemsize + 4)  # rows of a split, and the same as float32
+    afford(copies, source, "take fewer images: dataset.limit=COUNT", ConfigError)
     mark = fingerprint(*(array for split in given.values() for array in (split.x, split.y)))
 
     def cut(split, held):

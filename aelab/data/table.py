@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from aelab.check import unknown
 from aelab.config import ConfigError, Count, DataError, Share, Whole
 from aelab.data.columns import encode, learn, texts
 from aelab.data.frames import locate, read_frame
+from aelab.data.limits import quoted, shown, unknown_name
 from aelab.data.record import Data, Split, Table, fingerprint, sample
 
 
@@ -85,7 +85,7 @@ def present(frame: pd.DataFrame, where: str, setting: str, names: list[str]) -> 
     """ConfigError for a column that is not there, with the setting that names it."""
     for name in names:
         if name not in frame:
-            raise ConfigError(f"{where}: dataset.{setting}: {unknown(f'column {name}', name, map(str, frame.columns))}")
+            raise ConfigError(f"{where}: dataset.{setting}: {unknown_name('column', name, frame.columns)}")
 
 
 def labels(values: pd.Series, where: str, normal, positive, families) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -93,17 +93,17 @@ def labels(values: pd.Series, where: str, normal, positive, families) -> tuple[n
     if (normal is None) == (positive is None):
         raise ConfigError("dataset: expected either normal or positive, the labels of normal rows or of anomalies")
     if values.isna().any():
-        lines = ", ".join(map(str, values.index[values.isna()][:3]))
-        raise DataError(f"{where}: column {values.name}: expected a label in every row, got none in line {lines}")
+        lines, name = ", ".join(map(str, values.index[values.isna()][:3])), shown(values.name)
+        raise DataError(f"{where}: column {name}: expected a label in every row, got none in line {lines}")
     found, given = texts(values), normal if positive is None else positive
     given = list(texts(pd.Series(given if isinstance(given, list) else [given], dtype=object)))
-    told = ", ".join(f"{k} ({v:,})" for k, v in found.value_counts().head(6).items())
+    told = ", ".join(f"{shown(k)} ({v:,})" for k, v in found.value_counts().head(6).items())
     strange = ~found.isin(given) if positive is None else found.isin(given)
     if strange.all() or not strange.any():
         which = "normal" if strange.all() else "anomalous"
         raise DataError(
-            f"{where}: expected rows of both classes, got no {which} one; column {values.name} has {told}, and "
-            f"{'normal' if positive is None else 'positive'} is {', '.join(given)}"
+            f"{where}: expected rows of both classes, got no {which} one; column {shown(values.name)} has {told}, and "
+            f"{'normal' if positive is None else 'positive'} is {', '.join(map(shown, given))}"
         )
     if families is None:
         return strange.to_numpy().astype(np.int64), ("normal", "anomaly")
@@ -116,10 +116,17 @@ def labels(values: pd.Series, where: str, normal, positive, families) -> tuple[n
 def clock_of(frame: pd.DataFrame, time: str, where: str) -> np.ndarray:
     """The time of each row as something that can be ordered: numbers, or dates."""
     column = frame[time]
+    if (missing := column.isna()).any():  # they would be sorted to the end: into the test rows
+        lines = ", ".join(map(str, column.index[missing][:3]))
+        raise DataError(f"{where}: column {shown(time)}: expected a time in every row, got none in line {lines}")
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy()
     try:
-        return (column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column)).to_numpy()
-    except ValueError as error:
-        raise DataError(f"{where}: column {time}: expected numbers or dates: {error}") from error
+        return pd.to_datetime(column).to_numpy()
+    except (ValueError, TypeError) as error:
+        bad = column[pd.to_datetime(column, errors="coerce").isna()].head(3)
+        named = ", ".join(f"{quoted(v)} in line {line}" for line, v in bad.items()) or shown(str(error), 200)
+        raise DataError(f"{where}: column {shown(time)}: expected numbers or dates of one form, got {named}") from error
 
 
 def cut(rows: np.ndarray, y: np.ndarray, share: float, seed: int, clock: np.ndarray | None) -> tuple:
@@ -188,7 +195,8 @@ def assemble(
     for column in names:
         if calm[column].isna().all():
             raise DataError(
-                f"{where['train']}: column {column} has no value in training; leave it out: drop=[{column}]"
+                f"{where['train']}: column {shown(column)} has no value in training; leave it out: "
+                f"drop=[{shown(column)}]"
             )
     columns, splits, repaired = learn(calm, names, categorical, reading), {}, {}
     for part in ("train", "validation", "test"):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from aelab.config import ConfigError, Count, Share, Whole
+from aelab.data.limits import afford
 from aelab.data.ratings import COLUMNS, assemble, cut
 from aelab.data.record import Ratings
 
@@ -30,6 +31,8 @@ def taste_groups(
     """
     if items < groups:
         raise ConfigError(f"dataset.groups={groups}: there are {items} items, and every group needs one")
+    what = f"dataset.users={users} dataset.items={items} dataset.each={each}"
+    afford(100 * users * each + 500 * (users + items), what, "take fewer of them", ConfigError)
     rng = np.random.default_rng([users, items, groups, each])
     taste, genre = rng.integers(groups, size=users), np.arange(items) % groups
     pull = rng.pareto(1.5, items) + 0.1  # how often an item is rated at all

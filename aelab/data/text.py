@@ -8,10 +8,13 @@ import numpy as np
 
 from aelab.config import ConfigError, Count, DataError, Share
 from aelab.data.fetch import fetch
+from aelab.data.limits import afford, regular
 from aelab.data.record import Data, Split, Text, fingerprint
 from aelab.inference import tokens
 
 Unit = Literal["char", "word"]
+TAKES = {"char": 24, "word": 80}
+"""Bytes of memory for a byte of text, at the peak: the text, its tokens, their ids and sizes."""
 SHAKESPEARE_MD5 = "6fb458f1232090904fb40fe944165e91"
 
 
@@ -25,7 +28,9 @@ def text(
     there, is empty or is not UTF-8.
     """
     file = Path(path)
-    return assemble(file.stem, read(file), unit, vocabulary, test, validation, limit, source=str(file), licence="yours")
+    return assemble(
+        file.stem, read(file, TAKES[unit]), unit, vocabulary, test, validation, limit, source=str(file), licence="yours"
+    )
 
 
 def shakespeare(
@@ -34,7 +39,8 @@ def shakespeare(
 ) -> Text:  # fmt: skip
     """Tiny Shakespeare: 1,115,394 characters of plays, in one file, as Karpathy (2015) put it together."""
     file = fetch("text", "tinyshakespeare.txt", urls=mirrors, md5=SHAKESPEARE_MD5, data_dir=data_dir)
-    found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != SHAKESPEARE_MD5:
         raise DataError(
             f"{file}: expected Tiny Shakespeare, MD5 {SHAKESPEARE_MD5}, got {found}; move it away to have it "
@@ -57,19 +63,26 @@ def python_reference(
     return assemble("python_reference", content, unit, vocabulary, test, validation, limit, **about)
 
 
-def read(file: Path) -> str:
-    """A file's text, its line ends as \\n; a byte-order mark is left out."""
+def read(file: Path, each: int = TAKES["char"]) -> str:
+    """A file's text, its line ends as \\n; a byte-order mark is left out. `each` byte takes so many of memory."""
     try:
+        afford(each * regular(file), str(file), "take a part of the text")
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     try:
-        return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        decoded = content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{file}: expected a text in UTF-8, got the byte 0x{content[error.start]:02x} at offset {error.start:,} "
             f"({error.reason}); save it as UTF-8, for instance with  iconv -f latin1 -t utf-8"
         ) from error
+    if (at := content.find(b"\0")) >= 0:
+        raise DataError(
+            f"{file}: expected a text in UTF-8, got a NUL byte at offset {at:,}: it is no text, or UTF-16; save it as "
+            "UTF-8, for instance with  iconv -f utf-16 -t utf-8"
+        )
+    return decoded
 
 
 def assemble(
