@@ -83,6 +83,7 @@ def _make(file: Path, kind: Kind) -> None:
     try:
         _discard(half)  # of a process that was killed
         with kind.build() as memory, closing(sqlite3.connect(half)) as target:
+            memory.commit()  # or else the copy would wait for it
             memory.backup(target)
         half.replace(file)
     finally:

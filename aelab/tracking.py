@@ -10,17 +10,18 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from aelab.mlflow_store import (
+from aelab.mlflow_store import (  # its settings come first
     DIED,
     LOST,
     close_dead,
     connect,
     experiment,
+    is_dead,
     look,
     short,
     twice,
     usable,
-)  # its settings first
+)
 
 # isort: split
 import mlflow
