@@ -103,20 +103,25 @@ def train(argv: list[str]) -> int:
         first = grid.first(overrides, dirs) if multirun else None
         if first and first.get("search"):
             found, cfg = space.checked(space.space(overrides, first.sweep.over or {}, dirs), dirs)
-            return started(cfg, lambda client: searched(found, cfg, dirs, client))
+            return started(cfg, multirun, lambda client: searched(found, cfg, dirs, client))
         jobs, refused = grid.every(overrides, dirs, multirun, first)
     cfg = jobs[0].cfg
     if not multirun and cfg.get("search"):
         raise ConfigError("search: is for sweeps; add -m, and what is to be searched over")
-    return started(cfg, lambda client: swept(jobs, refused, client) if multirun else single(jobs[0]))
+    return started(cfg, multirun, lambda client: swept(jobs, refused, client) if multirun else single(jobs[0]))
 
 
-def started(cfg, command: Callable) -> int:
-    """Call a command with a client of the store, once it is known that its results can be kept."""
+def started(cfg, multirun: bool, command: Callable) -> int:
+    """Call a command with a client of the store, once it is known that its results can be kept.
+
+    The client is None where a plan is asked for and there is no store yet.
+    """
     compose.trust(cfg.allow)
-    writable(Path(cfg.output_dir))
     from aelab import tracking
 
+    if multirun and cfg.sweep.plan:  # nothing is run, so nothing is written
+        return command(tracking.look(cfg.tracking.uri, cfg.output_dir))
+    writable(Path(cfg.output_dir))
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)  # a store that is not there shows at once
     return command(client)
 
@@ -156,8 +161,9 @@ def swept(jobs: list[compose.Job], refused: list, client) -> int:
     from aelab import plan, tracking
 
     cfg = jobs[0].cfg
-    tracking.close_dead(client, cfg.tracking.experiment)
-    runs = plan.known(client, cfg.tracking.experiment)
+    if not cfg.sweep.plan:
+        tracking.close_dead(client, cfg.tracking.experiment)
+    runs = plan.known(client, cfg.tracking.experiment) if client else {}
     steps = plan.steps(jobs, runs, force=cfg.sweep.force, retry=cfg.sweep.retry)
     if cfg.sweep.plan:
         console.out.print(plan.table(jobs, refused, steps, runs))

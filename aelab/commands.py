@@ -45,7 +45,7 @@ def _of_kind(kind: str, cfg, run: str, command: str, plural: str = "s") -> None:
 
 
 def _call(name: str, folder: Path, *args, module: str = "stored") -> int:
-    with console.native_noise_to(folder / "run.log"):
+    with console.native_noise_to(Path(os.devnull)):  # the folder may be one to read only
         with console.leaving_at_once():
             heavy = importlib.import_module(f"aelab.{module}")
         getattr(heavy, name)(folder, *args)
@@ -70,8 +70,8 @@ def _number(own: dict[str, str], key: str, kind: type = int) -> int | float:
 
 def evaluate(argv: list[str]) -> int:
     """Test a finished run again."""
-    _, rest, folder, cfg = stored(argv)
-    return _call("evaluate_run", folder, cfg, rest)
+    own, rest, folder, cfg = stored(argv, output="[FILE.json]")
+    return _call("evaluate_run", folder, cfg, rest, Path(own["output"]) if "output" in own else None)
 
 
 def predict(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from aelab import account, compose, console, query
 from aelab.grid import misfits
-from aelab.tracking import DIED
+from aelab.tracking import DIED, is_dead
 
 NEAREST = 3
 """Differences from an earlier run that are told."""
@@ -68,8 +68,9 @@ def known(client, experiment: str, signature: str | None = None) -> dict[str, li
 
 
 def _past(run) -> Past:
-    reason, folder = run.data.tags.get("aelab.reason", ""), Path(run.data.tags.get("aelab.folder", ""))
-    return Past(run.info.run_id, run.info.status, reason, folder, run.data.params, run.data.metrics)
+    tags, status = run.data.tags, run.info.status
+    status, reason = ("FAILED", DIED) if is_dead(run) else (status, tags.get("aelab.reason", ""))
+    return Past(run.info.run_id, status, reason, Path(tags.get("aelab.folder", "")), run.data.params, run.data.metrics)
 
 
 def outcome(past: Past) -> dict[str, float]:

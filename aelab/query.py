@@ -12,10 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 
 from aelab import compose
 from aelab.config import AelabError, ConfigError
+from aelab.store import veiled
 
 ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 FILTER = re.compile(r"(.+?)(!=|<=|>=|=|<|>)(.*)")
 OWN = "aelab."
+NONE_YET = "{}: there are no runs yet; make one with: aelab debug=fast"
 
 
 class Run(NamedTuple):
@@ -109,7 +111,7 @@ def place(task: str | None, output_dir: str | None) -> tuple[str | None, str, st
 def runs(uri: str | None, output_dir: str, experiment: str, any_status: bool) -> list[Run]:
     """The finished runs of an experiment, or those of any status, the newest first; parents of sweeps are none."""
     if not uri and not (Path(output_dir) / "mlflow.db").exists():
-        raise AelabError(f"{output_dir}/mlflow.db: there are no runs yet; make one with: aelab debug=fast")
+        raise AelabError(NONE_YET.format(f"{output_dir}/mlflow.db"))
     gc.disable()  # what is imported and read stays: looking through it took as long as reading it
     try:
         return read(uri, output_dir, experiment, any_status)
@@ -122,7 +124,9 @@ def read(uri: str | None, output_dir: str, experiment: str, any_status: bool) ->
     """`runs`, in as few calls of the store as there are pages of 5,000."""
     from aelab import tracking
 
-    client, _ = tracking.connect(uri, output_dir)
+    client = tracking.look(uri, output_dir)
+    if client is None:
+        raise AelabError(NONE_YET.format(veiled(uri or f"{output_dir}/mlflow.db")))
     there, found, page = client.get_experiment_by_name(experiment), [], None
     wanted = "" if any_status else "attributes.status = 'FINISHED'"
     while there:

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +22,10 @@ from typing import NamedTuple
 import filelock
 from omegaconf import DictConfig, OmegaConf
 
-from aelab import check, compose, console
+from aelab import check, compose, console, database
 from aelab.config import AelabError, ConfigError, Count, Stopped, Whole
 from aelab.space import Space, better
+from aelab.store import address
 
 
 class Pruned(Stopped):
@@ -48,15 +50,34 @@ def tpe(seed: int, /, *, startup: Whole, candidates: Count, multivariate: bool):
 
 @functools.cache
 def storage(file: Path, process: int):
-    """Optuna's store in this process, whose id is `process`. Two that made its tables at once would crash."""
+    """Optuna's store in this process, whose id is `process`; made whole where there is none."""
     import optuna
 
     optuna.logging.disable_default_handler()  # its lines are for run.log, not for the terminal
     optuna.logging.enable_propagation()
     logging.getLogger("optuna").addHandler(logging.NullHandler())  # else Python itself prints warnings
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{file}.lock"):
-        return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
+    try:
+        database.ensure(file, database.Kind("alembic_version", _tables, _unborn))
+    except sqlite3.Error as error:
+        raise AelabError(f"{file}: cannot be used ({error}); move it away, or give another output_dir") from error
+    return optuna.storages.RDBStorage(address(file), engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def _tables() -> set[str]:
+    from optuna.storages._rdb.models import BaseModel
+
+    return set(BaseModel.metadata.tables)
+
+
+@contextlib.contextmanager
+def _unborn() -> Iterator[sqlite3.Connection]:
+    """Optuna's tables in memory."""
+    import optuna
+
+    store = optuna.storages.RDBStorage("sqlite://")
+    with contextlib.closing(store.engine.raw_connection()) as raw:
+        yield raw.driver_connection
+    store.engine.dispose()
 
 
 class Trial(NamedTuple):

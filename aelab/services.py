@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from rich.table import Table
 
@@ -38,8 +37,8 @@ def ui(host: str, port: str, output_dir: str) -> int:
     if uri.startswith("http"):
         console.out.print(f"runs are logged to a server: open {veiled(uri)}")
         return 0
-    made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
-    last = newest(tracking.connect(asked, output_dir)[0]) if made else None
+    client = tracking.look(asked, output_dir)
+    last = client and newest(client)
     if last is None:
         raise AelabError(f"there are no runs yet in {veiled(uri)}; make one with: aelab debug=fast")
     address = f"http://{host}:{port}/{PAGE.format(last)}"
@@ -73,8 +72,8 @@ def doctor(cfg) -> int:
         f"{backend.precision(cfg.fit.precision)} (fit.precision={cfg.fit.precision}; bfloat16 {native})",
     )
     grid.add_row("configs", str(compose.CONF))
-    client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)
-    counts = count(client)
+    client = tracking.look(cfg.tracking.uri, cfg.output_dir)
+    counts = count(client) if client else {}
     grid.add_row("store", veiled(place(cfg.tracking.uri, cfg.output_dir)[0]))
     grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
     grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))

@@ -34,8 +34,11 @@ def model_of(cfg: DictConfig, folder: Path, shape):
     return model
 
 
-def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str]) -> None:
-    """Test a stored model, as it was tested or with some values changed; the result goes beside the run's own."""
+def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str], target: Path | None) -> None:
+    """Test a stored model, as it was or with some values changed; the result goes to a file, or beside the run's own.
+
+    A run folder that is for reading only is no hindrance: then the result is shown, and not kept.
+    """
     backend.prepare(cfg.seed, cfg.fit)
     data, reason = load(cfg.dataset, lambda name: dataset_choice(cfg, name))
     announce(data, reason)
@@ -45,9 +48,15 @@ def evaluate_run(folder: Path, cfg: DictConfig, changed: list[str]) -> None:
     model = model_of(cfg, folder, task.shape(data))
     result = task.test(model, data, corruptions.chain(cfg.corruption), cfg)
     console.out.print(report.terminal_table(result.metrics))
-    file = folder / "evaluations" / f"{compose.signature(cfg)}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"overrides": changed, **result.metrics}, indent=2) + "\n")
+    file = target or folder / "evaluations" / f"{compose.signature(cfg)}.json"
+    try:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"overrides": changed, **result.metrics}, indent=2) + "\n")
+    except OSError as error:
+        if target:
+            raise
+        console.complain(f"{file}: cannot be written ({error.strerror}), so this is not kept; add output=FILE.json")
+        return
     console.out.print(f"written to {file}", soft_wrap=True)
 
 

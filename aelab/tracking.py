@@ -1,4 +1,4 @@
-"""MLflow, and nowhere else: runs with honest states, in a store that several processes can open at once.
+"""MLflow, and nowhere else but in mlflow_store.py: runs with honest states.
 
 Everything that is logged stands in the run folder as well; a server that goes away in the middle costs the MLflow
 run, never the result.
@@ -6,103 +6,47 @@ run, never the result.
 
 import contextlib
 import io
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # our own last lines say it
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+from aelab.mlflow_store import (  # its settings come first
+    DIED,
+    LOST,
+    close_dead,
+    connect,
+    experiment,
+    is_dead,
+    look,
+    short,
+    twice,
+    usable,
+)
 
-import logging
-
+# isort: split
 import mlflow
 import numpy as np
-import requests
-import sqlalchemy
-from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.db_types import DATABASE_ENGINES
-from sqlalchemy.exc import SQLAlchemyError
 
 from aelab import account, circumstances, console
 from aelab.config import AelabError, Stopped
-from aelab.store import TrackingError, place, reachable, veiled
+from aelab.store import TrackingError, place, veiled
 
-for noisy in ("mlflow", "alembic"):
-    logging.getLogger(noisy).setLevel(logging.ERROR)
-
-LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
-"""What a tracking call raises when the store cannot be reached or written."""
-DIED = "the process died without closing the run"
+__all__ = [
+    "DIED",
+    "LOST",
+    "Metric",
+    "Param",
+    "RunTag",
+    "close_dead",
+    "connect",
+    "experiment",
+    "is_dead",
+    "look",
+    "twice",
+]
 REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
-
-
-def _address(where: str) -> None:
-    """Set MLflow's global address, but not the environment variable that it sets too: the next config would read it."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(where)
-    mlflow.set_registry_uri(where)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if before is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-def connect(uri: str | None, output_dir: str) -> tuple[mlflow.MlflowClient, str | None]:
-    """A client of the store, which is made first where it is new; and where artifacts go without a server."""
-    where, artifacts = place(uri, output_dir)
-    reachable(where)
-    lock = contextlib.nullcontext()
-    if artifacts:
-        folder = Path(output_dir).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "mlflow.db.lock")
-    try:
-        with lock:  # two processes that make the tables at once would crash; making the client already makes them
-            if where.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
-                with sqlalchemy.create_engine(where).connect():  # MLflow itself would try for 100 s
-                    pass
-            _address(where)
-            client = mlflow.MlflowClient(where)
-            client.search_experiments(max_results=1)
-    except (*LOST, ImportError) as error:  # the latter: a database without its driver
-        raise TrackingError(f"the tracking store {veiled(where)} cannot be used: {_short(error)}") from error
-    return client, artifacts
-
-
-def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
-def twice(call, *given, **named):
-    """What a call gives; tried again where another process made the same at the same moment, as now it is there."""
-    try:
-        return call(*given, **named)
-    except MlflowException as error:
-        if error.error_code not in ("BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"):  # the first of the database itself
-            raise
-        return call(*given, **named)
-
-
-def experiment(client: mlflow.MlflowClient, name: str, artifacts: str | None) -> str:
-    """The id of the experiment of that name; made with an absolute artifact location where there is none."""
-    found = client.get_experiment_by_name(name)
-    place = artifacts and f"{artifacts}/{name}"
-    return found.experiment_id if found else client.create_experiment(name, artifact_location=place)
-
-
-def close_dead(client: mlflow.MlflowClient, name: str) -> None:
-    """Close as FAILED an experiment's runs whose process is gone: SIGKILL and power cuts leave them RUNNING."""
-    found = client.get_experiment_by_name(name)
-    for run in client.search_runs([found.experiment_id], "attributes.status = 'RUNNING'") if found else ():
-        tags = run.data.tags
-        if "aelab.pid" in tags and not circumstances.alive(tags):
-            client.set_tag(run.info.run_id, "aelab.reason", DIED)
-            client.set_terminated(run.info.run_id, "FAILED")
 
 
 def inputs(dataset: Mapping[str, str]) -> list[DatasetInput]:
@@ -125,7 +69,7 @@ class Log:
             with contextlib.nullcontext() if server else console.unbroken():
                 call(self.run_id, *args, **keywords)
         except LOST as error:
-            self.lost = _short(error)
+            self.lost = short(error)
             console.complain(f"lost the tracking store ({self.lost}); the run goes on, everything is in its folder")
 
     def batch(self, metrics: Mapping = {}, params: Mapping = {}, tags: Mapping = {}, step: int = 0) -> None:
@@ -166,6 +110,8 @@ class Log:
 
     def files(self, folder: Path, names: list[str]) -> None:
         """Files of the run folder as artifacts."""
+        for name in account.left_out(folder):
+            console.complain(f"{folder / name}: is a link, or no file; left out of the artifacts")
         for name in names:
             self._send(self.client.log_artifact, str(folder / name))
 
@@ -205,28 +151,27 @@ def start(
     `earlier` is the id of a run that was stopped and is gone on with, instead of a new one.
     """
     client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
-    try:
+    begun, last = {}, 0
+    own = {
+        "mlflow.runName": name,
+        "mlflow.source.name": "aelab",
+        **circumstances.process(),
+        "aelab.folder": str(folder),
+        **({"mlflow.parentRunId": parent} if parent else {}),
+        **{k: str(v) for k, v in tags.items()},
+    }
+    with usable(place(cfg.tracking.uri, cfg.output_dir)[0]):
         where = twice(experiment, client, cfg.tracking.experiment, artifacts)
         close_dead(client, cfg.tracking.experiment)
-        own = {
-            "mlflow.runName": name,
-            "mlflow.source.name": "aelab",
-            **circumstances.process(),
-            "aelab.folder": str(folder),
-            **({"mlflow.parentRunId": parent} if parent else {}),
-            **{k: str(v) for k, v in tags.items()},
-        }
         if earlier:
             last = _reopened(client, earlier, own)
         else:
             info = client.create_run(where, tags=own, run_name=name).info
-            earlier, last = info.run_id, 0
-            account.note(folder, run_id=earlier, start_time=info.start_time, experiment=cfg.tracking.experiment)
-    except LOST as error:
-        at = veiled(place(cfg.tracking.uri, cfg.output_dir)[0])
-        raise TrackingError(f"the tracking store {at} cannot be used: {_short(error)}") from error
+            earlier = info.run_id
+            begun = {"run_id": earlier, "start_time": info.start_time, "experiment": cfg.tracking.experiment}
     log = Log(client, earlier, where, folder, last)
-    account.note(folder, status="RUNNING", reason=None, end_time=None, log_model=cfg.tracking.log_model, tags=own)
+    begun |= {"status": "RUNNING", "reason": None, "end_time": None, "log_model": cfg.tracking.log_model}
+    account.note(folder, **begun, tags=own)
 
     def end(status: str, reason: str | None = None):
         reason, now = reason and reason[:500], int(time.time() * 1000)
@@ -241,7 +186,7 @@ def start(
         end("KILLED", str(stop) or "interrupted (^C)")
         raise
     except BaseException as error:
-        end("FAILED", f"{type(error).__name__}: {_short(error)}")
+        end("FAILED", f"{type(error).__name__}: {short(error)}")
         raise
     end("FINISHED")
 
@@ -278,9 +223,10 @@ def page(log: Log, uri: str | None) -> str:
 
 def folder_of(run_id: str, uri: str | None, output_dir: str) -> Path:
     """The folder of a run that is known by its MLflow id."""
-    client, _ = connect(uri, output_dir)
     try:
-        return Path(client.get_run(run_id).data.tags["aelab.folder"])
+        if client := look(uri, output_dir):
+            return Path(client.get_run(run_id).data.tags["aelab.folder"])
+        raise KeyError(run_id)
     except (MlflowException, KeyError) as error:
         raise AelabError(
             f"run={run_id}: neither a run folder nor the id of a run in {veiled(place(uri, output_dir)[0])}"

@@ -388,6 +388,7 @@ def test_a_killed_run_ends_where_it_was_last_heard_of(home):
     for file in folder.iterdir():
         os.utime(file, (2e9, 2e9))
     client.update_run(told["run_id"], "RUNNING")
+    client.set_tag(told["run_id"], "aelab.pid_started", "1.0")
     sync([folder], None, str(here))
     run = run_of(client, folder)
     assert (run.info.status, run.info.end_time) == ("FAILED", 2e12)
