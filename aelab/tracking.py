@@ -259,14 +259,21 @@ def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str])
     return max((m.step for m in client.get_metric_history(run_id, "time/epoch_s")), default=0)
 
 
-def fail(client: mlflow.MlflowClient, folder: Path, reason: str) -> None:
-    """Close the run of a folder, if it was begun, as FAILED: its own process could not, or closed it as KILLED."""
+def close(client: mlflow.MlflowClient, folder: Path, status: str, reason: str) -> None:
+    """Close the run of a folder, if it was begun, in its process's stead, which could not.
+
+    One that failed may have been closed as KILLED, by a time limit; one is KILLED only if its process is gone.
+    """
     run_id = account.read(folder)["run_id"] if (folder / account.NAME).exists() else None
-    if run_id and client.get_run(run_id).info.status != "FAILED":
+    if not run_id:
+        return
+    known = client.get_run(run_id)
+    dead = known.info.status == "RUNNING" and not circumstances.alive(known.data.tags)
+    if dead or (status == "FAILED" and known.info.status not in ("FAILED", "FINISHED")):
         reason, now = reason[:500], int(time.time() * 1000)
-        account.note(folder, status="FAILED", reason=reason, end_time=now)
+        account.note(folder, status=status, reason=reason, end_time=now)
         client.set_tag(run_id, "aelab.reason", reason)
-        client.set_terminated(run_id, "FAILED", now)
+        client.set_terminated(run_id, status, now)
 
 
 def page(log: Log, uri: str | None) -> str:
