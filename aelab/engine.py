@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from aelab import account, claims, compose, console, folders, grid, plan, search, source, sweep, tracking, work
 from aelab.compose import Job
-from aelab.config import ConfigError
+from aelab.config import AelabError, ConfigError
 from aelab.plan import Step
 from aelab.space import Space
 from aelab.work import Outcome, Work
@@ -117,6 +117,8 @@ def perform(
         with contextlib.closing(launched):
             for one, outcome in launched:
                 folder = outcome.folder or one.job.folder
+                if outcome.reason.startswith(account.FULL):  # nor is there any for the others
+                    raise AelabError(outcome.reason)
                 settled(one.number, outcome, folder)
                 del running[one.number]
                 ran += 1

@@ -112,7 +112,7 @@ def step(cfg, own: list[Past], finished: list[Past], force: bool, retry: str | N
         return Step("again", f"sweep.force; run {last.run_id[:8]} was not finished", None)
     if last.status == "RUNNING":  # those of dead processes were closed before
         return Step("running", f"run {last.run_id[:8]} is being run by another command", last)
-    if last.status == "FAILED" and last.reason != DIED and retry != "failed":
+    if last.status == "FAILED" and not last.reason.startswith((DIED, account.FULL)) and retry != "failed":
         return Step("failed", last.reason, last)
     if not (last.folder / account.NAME).exists():
         return Step("again", f"run {last.run_id[:8]} was not finished, and {last.folder} is not there", None)

@@ -5,6 +5,7 @@ run, never the result.
 """
 
 import contextlib
+import errno
 import io
 import os
 import time
@@ -34,10 +35,13 @@ from aelab.store import TrackingError, place, reachable, veiled
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
 
 LOST = (MlflowException, requests.RequestException, SQLAlchemyError)
 """What a tracking call raises when the store cannot be reached or written."""
 DIED = "the process died without closing the run"
+UNWRITTEN = ("database or disk is full", "disk I/O error")
+"""What SQLite says then."""
 REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
 
 
@@ -125,8 +129,21 @@ class Log:
             with contextlib.nullcontext() if server else console.unbroken():
                 call(self.run_id, *args, **keywords)
         except LOST as error:
+            if not server and any(said in str(error) for said in UNWRITTEN):  # then nor can the run's files be
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the tracking store") from error
             self.lost = _short(error)
             console.complain(f"lost the tracking store ({self.lost}); the run goes on, everything is in its folder")
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Close the run: in its folder and in the store, each as far as it can be written."""
+        reason, now = reason and reason[:500], int(time.time() * 1000)
+        room = contextlib.suppress(OSError) if status == "FAILED" else contextlib.nullcontext()
+        with room:
+            if reason:
+                self.batch(tags={"aelab.reason": reason})
+            self._send(self.client.set_terminated, status, now)
+        with room:
+            account.note(self.folder, status=status, reason=reason, end_time=now)
 
     def batch(self, metrics: Mapping = {}, params: Mapping = {}, tags: Mapping = {}, step: int = 0) -> None:
         """Metrics, parameters and tags in one write."""
@@ -205,6 +222,7 @@ def start(
     `earlier` is the id of a run that was stopped and is gone on with, instead of a new one.
     """
     client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
+    made = {}
     try:
         where = twice(experiment, client, cfg.tracking.experiment, artifacts)
         close_dead(client, cfg.tracking.experiment)
@@ -221,29 +239,27 @@ def start(
         else:
             info = client.create_run(where, tags=own, run_name=name).info
             earlier, last = info.run_id, 0
-            account.note(folder, run_id=earlier, start_time=info.start_time, experiment=cfg.tracking.experiment)
+            made = {"run_id": earlier, "start_time": info.start_time, "experiment": cfg.tracking.experiment}
+            made |= {"signature": tags["aelab.signature"]} if "aelab.signature" in tags else {}
     except LOST as error:
         at = veiled(place(cfg.tracking.uri, cfg.output_dir)[0])
         raise TrackingError(f"the tracking store {at} cannot be used: {_short(error)}") from error
     log = Log(client, earlier, where, folder, last)
-    account.note(folder, status="RUNNING", reason=None, end_time=None, log_model=cfg.tracking.log_model, tags=own)
-
-    def end(status: str, reason: str | None = None):
-        reason, now = reason and reason[:500], int(time.time() * 1000)
-        if reason:
-            log.batch(tags={"aelab.reason": reason})
-        log._send(client.set_terminated, status, now)
-        account.note(folder, status=status, reason=reason, end_time=now)
-
+    facts = {"status": "RUNNING", "reason": None, "end_time": None, "log_model": cfg.tracking.log_model, "tags": own}
+    account.note(folder, **made, **facts)  # at once: nobody finds half of it
     try:
         yield log
     except (KeyboardInterrupt, Stopped) as stop:
-        end("KILLED", str(stop) or "interrupted (^C)")
+        log.end("KILLED", str(stop) or "interrupted (^C)")
+        raise
+    except OSError as error:
+        why = account.FULL if error.errno in account.NO_ROOM else type(error).__name__
+        log.end("FAILED", f"{why}: {_short(error)}")
         raise
     except BaseException as error:
-        end("FAILED", f"{type(error).__name__}: {_short(error)}")
+        log.end("FAILED", f"{type(error).__name__}: {_short(error)}")
         raise
-    end("FINISHED")
+    log.end("FINISHED")
 
 
 def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str]) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
-from aelab import claims, compose, console
+from aelab import account, claims, compose, console
 from aelab.config import AelabError
 
 USER_ERRORS = (AelabError, OSError)
@@ -72,10 +72,21 @@ def perform(work: Work, started: float | None = None) -> Outcome:
                     metrics = run(job, started, work.parent, work.trial and work.trial.report)
                     return Outcome(metrics, folder=job.folder)
     except USER_ERRORS as error:
-        message, code = str(error), getattr(error, "code", 1)
+        message, code = told(error, work.parent is None and job.folder), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
         message, code = f"{type(error).__name__}: {error}", 1
     return Outcome(None, message, code, job.folder)
+
+
+def told(error: BaseException, single: Path | None) -> str:
+    """An error of a run as one line; `single` is the folder of one that is no job of a sweep."""
+    if getattr(error, "errno", None) not in account.NO_ROOM:
+        return str(error)
+    resumed = single and (single / account.NAME).exists()
+    again = f"aelab resume run={single}" if resumed else "the same again"
+    return (
+        f"{account.FULL} ({error.strerror}{f': {error.filename}' * bool(error.filename)}); make some, and type {again}"
+    )
 
 
 def known(step) -> Outcome:
@@ -139,7 +150,7 @@ def elsewhere(work: Work, *, threads: int | None = None, memory_gb: float | None
     if compose.signature(work.job.cfg) != work.job.signature:
         return Outcome(None, "the code, or a file that the config names, has changed since the sweep was started", 1)
     work.job.folder.mkdir(parents=True, exist_ok=True)
-    with (work.job.folder / "run.log").open("a", buffering=1) as file, contextlib.redirect_stdout(file):
+    with account.log(work.job.folder / "run.log") as file, contextlib.redirect_stdout(file):
         console.out.file = console.err.file = file
         return perform(work)
 
