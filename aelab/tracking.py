@@ -278,18 +278,20 @@ def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str])
 def close(client: mlflow.MlflowClient, folder: Path, status: str, reason: str) -> None:
     """Close the run of a folder, if it was begun, in its process's stead, which could not.
 
-    One that failed may have been closed as KILLED, by a time limit; one is KILLED only if its process is gone.
+    One that failed may have been closed as KILLED, by a time limit; one is KILLED only if its process is gone. What
+    cannot be written now is closed by the next command, as that of a process that died.
     """
     run_id = account.read(folder)["run_id"] if (folder / account.NAME).exists() else None
     if not run_id:
         return
-    known = client.get_run(run_id)
-    dead = known.info.status == "RUNNING" and not circumstances.alive(known.data.tags)
-    if dead or (status == "FAILED" and known.info.status not in ("FAILED", "FINISHED")):
-        reason, now = reason[:500], int(time.time() * 1000)
-        account.note(folder, status=status, reason=reason, end_time=now)
-        client.set_tag(run_id, "aelab.reason", reason)
-        client.set_terminated(run_id, status, now)
+    with contextlib.suppress(*LOST, OSError):
+        known = client.get_run(run_id)
+        dead = known.info.status == "RUNNING" and not circumstances.alive(known.data.tags)
+        if dead or (status == "FAILED" and known.info.status not in ("FAILED", "FINISHED")):
+            reason, now = reason[:500], int(time.time() * 1000)
+            client.set_tag(run_id, "aelab.reason", reason)
+            client.set_terminated(run_id, status, now)
+            account.note(folder, status=status, reason=reason, end_time=now)
 
 
 def page(log: Log, uri: str | None) -> str:

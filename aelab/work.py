@@ -84,9 +84,8 @@ def told(error: BaseException, single: Path | None) -> str:
         return str(error)
     resumed = single and (single / account.NAME).exists()
     again = f"aelab resume run={single}" if resumed else "the same again"
-    return (
-        f"{account.FULL} ({error.strerror}{f': {error.filename}' * bool(error.filename)}); make some, and type {again}"
-    )
+    where = f": {error.filename}" if error.filename else ""
+    return f"{account.FULL} ({error.strerror}{where}); make some, and type {again}"
 
 
 def known(step) -> Outcome:
