@@ -1,11 +1,15 @@
 """What a run folder tells: config.yaml, and run.json, from which alone `aelab sync` can make the run in any store."""
 
+import contextlib
+import errno
+import io
 import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -17,6 +21,10 @@ WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"
 """What no stored config lacks."""
 EXAMPLES = "examples.parquet"
 """A row for each test example, with a column for each metric that is a mean over them."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk that is full, by itself or for this user."""
+FULL = "no room on the disk"
+"""How it is told: as the reason of a run that could not be written, which is no doing of its own."""
 SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
 
 
@@ -69,11 +77,49 @@ def note(folder: Path, **facts) -> None:
     """Add facts to a folder's account, which is whole at any time: also when the process is killed while it writes."""
     folder.mkdir(parents=True, exist_ok=True)
     told = read(folder) if (folder / NAME).exists() else {}
-    half = folder / f".{NAME}"
+    write(folder / NAME, json.dumps({**told, **facts}, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A file beside another, to be written in the block, which takes its place after it: it is whole or as it was.
+
+    Where there is no room for it, it is deleted, so that there is some for what has to be said of that.
+    """
+    half = file.with_name(f".{file.name}")
     half.unlink(missing_ok=True)  # it may be a link to elsewhere
-    with half.open("x", encoding="utf-8") as file:
-        file.write(json.dumps({**told, **facts}, indent=2) + "\n")
-    half.replace(folder / NAME)
+    try:
+        yield half
+        half.replace(file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # libraries write by a descriptor, whose name is not told
+        raise
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text file whole, or leave it as it was."""
+    with whole(file) as half:
+        half.write_text(text, encoding="utf-8")
+
+
+class _Raw(io.FileIO):
+    """A file that takes what there is no room for as if it were written."""
+
+    def write(self, data) -> int:
+        """Write as many bytes as there is room for; gives how many there were."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return len(data)
+
+
+def log(file: Path) -> TextIO:
+    """A log to add lines to; a full disk is told by what had to be written, not by the log of it."""
+    return io.TextIOWrapper(io.BufferedWriter(_Raw(file, "a")), encoding="utf-8", line_buffering=True)
 
 
 def read(folder: Path, name: str = NAME) -> dict:
@@ -143,4 +189,4 @@ def is_plain(file: Path) -> bool:
 
 
 def _showable(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.suffix in SHOWN and p.name not in (NAME, f".{NAME}")]
+    return [p for p in folder.iterdir() if p.suffix in SHOWN and p.name != NAME and p.name[0] != "."]

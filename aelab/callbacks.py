@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aelab import console
+from aelab import account, console
 from aelab.config import AelabError
 
 WRITING = 0.1
@@ -68,7 +68,7 @@ class Record(keras.callbacks.Callback):
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         row["time/epoch_s"] = time.perf_counter() - self.started
         self.rows.append(row)
-        pd.DataFrame(self.rows).to_csv(self.file, index=False)
+        account.write(self.file, pd.DataFrame(self.rows).to_csv(index=False))
         self.pending.append(row)
         now = time.perf_counter()
         if self.writing <= WRITING * (now - self.began) or now - self.sent >= LATEST_S:
@@ -196,8 +196,6 @@ class Checkpoint(keras.callbacks.Callback):
             facts |= {name: getattr(self.best, name) for name in KEPT} | {"best weights": len(weights)}
             facts["best"] = None if self.best.best is None else float(self.best.best)
             arrays |= {f"best {i}": w for i, w in enumerate(weights)}
-        half = self.file.with_suffix(".part")
-        with half.open("wb") as file:
-            np.savez(file, facts=json.dumps(facts), **arrays)
-        half.replace(self.file)
+        with account.whole(self.file) as half:
+            np.savez(half, facts=json.dumps(facts), **arrays)
         self.writing += time.perf_counter() - clock

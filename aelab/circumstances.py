@@ -57,6 +57,8 @@ def alive(tags: Mapping[str, str]) -> bool:
     if not here(tags):
         return time.time() - float(tags.get("aelab.heartbeat", 0)) < SILENT_S
     try:
-        return abs(psutil.Process(int(tags["aelab.pid"])).create_time() - float(tags["aelab.pid_started"])) < 2
+        process = psutil.Process(int(tags["aelab.pid"]))
+        born = abs(process.create_time() - float(tags["aelab.pid_started"])) < 2
+        return born and process.status() != psutil.STATUS_ZOMBIE  # one that nobody has asked for its exit code
     except psutil.NoSuchProcess:
         return False

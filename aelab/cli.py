@@ -16,7 +16,7 @@ from typing import NoReturn
 import psutil
 from omegaconf import OmegaConf
 
-from aelab import account, check, commands, compose, console, grid, past, space, work
+from aelab import account, check, commands, compose, console, folders, grid, past, space, work
 from aelab.config import AelabError, ConfigError
 
 
@@ -108,6 +108,11 @@ def train(argv: list[str]) -> int:
     cfg = jobs[0].cfg
     if not multirun and cfg.get("search"):
         raise ConfigError("search: is for sweeps; add -m, and what is to be searched over")
+    if multirun:
+        folders.apart(jobs)
+        folders.sweep(jobs[0].folder.parent, cfg.output_dir, grid.sign(jobs))
+    else:
+        folders.single(jobs[0])
     return started(cfg, multirun, lambda client: swept(jobs, refused, client) if multirun else single(jobs[0]))
 
 

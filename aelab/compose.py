@@ -131,7 +131,14 @@ def job(words: list[str], dirs: list[Path], multirun: bool, number: int = 0, bas
     hydra, sign = HydraConfig.get(), signature(cfg)
     with read_write(hydra):
         hydra.job.id = sign  # for the names of folders: see the resolver below
-    folder = Path(hydra.sweep.dir).absolute() / hydra.sweep.subdir if multirun else Path(hydra.run.dir).absolute()
+    folder = Path(hydra.run.dir).absolute()
+    if multirun:
+        name = str(hydra.sweep.subdir)
+        if Path(name).parts != (name,) or name in ("..", "/"):
+            raise ConfigError(
+                f"hydra.sweep.subdir={name}: expected the name of a folder in hydra.sweep.dir, for each job"
+            )
+        folder = Path(hydra.sweep.dir).absolute() / name
     return Job([word for word in words if not name_of(word).startswith("hydra")], cfg, folder, sign)
 
 

@@ -69,9 +69,14 @@ def leave(code: int) -> NoReturn:
     Taking TensorFlow apart costs 2.5 s, and lets native code print what is not for the user.
     """
     atexit._run_exitfuncs()
-    with contextlib.suppress(BrokenPipeError):  # aelab --help | head
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except BrokenPipeError:  # aelab --help | head
+        pass
+    except OSError as error:  # aelab ... > FILE, where there is no room for it
+        os.write(2, f"aelab: standard output: {error.strerror}\n".encode())
+        code = code or 1
     os._exit(code)
 
 

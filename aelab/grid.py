@@ -1,6 +1,7 @@
 """The jobs of a command: every combination of the values, pairs of them, a table's rows, and repeats over seeds."""
 
 import csv
+import hashlib
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,11 @@ def every(
     if not found:
         raise ConfigError(refused[0].why)
     return list(found.values()), refused
+
+
+def sign(jobs: list[Job]) -> str:
+    """What a sweep is known by: a hash of its jobs' signatures."""
+    return hashlib.sha256("".join(sorted(job.signature for job in jobs)).encode()).hexdigest()[:8]
 
 
 def first(overrides: list[str], dirs: list[Path]) -> DictConfig:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from aelab import account, compose, console, query
+from aelab import account, compose, console, query, tracking
 from aelab.grid import misfits
 from aelab.tracking import DIED, is_dead
 
@@ -36,7 +36,7 @@ class Step(NamedTuple):
     @property
     def settled(self) -> bool:
         """Whether there is nothing to be run."""
-        return self.state in ("done", "failed", "running")
+        return self.state in ("done", "failed")
 
 
 def signed(client, name: str, signature: str | None = None) -> list:
@@ -80,6 +80,14 @@ def outcome(past: Past) -> dict[str, float]:
     return {query.plain(name): value for name, value in past.metrics.items() if "/" in name}
 
 
+def today(job: compose.Job) -> Step:
+    """What is to be done with a job of a sweep now, whatever was planned."""
+    client, _ = tracking.connect(job.cfg.tracking.uri, job.cfg.output_dir)
+    tracking.close_dead(client, job.cfg.tracking.experiment)
+    own = known(client, job.cfg.tracking.experiment, job.signature).get(job.signature, [])
+    return step(job.cfg, own, [], False, job.cfg.sweep.retry)
+
+
 def parent(client, experiment: str, sweep: str) -> Past | None:
     """The last parent run of the same sweep, by its tag `aelab.sweep`."""
     found = client.get_experiment_by_name(experiment)
@@ -101,11 +109,11 @@ def step(cfg, own: list[Past], finished: list[Past], force: bool, retry: str | N
     if not own:
         return Step("new", difference(compose.flat(cfg), finished), None)
     last = own[0]
-    if last.status == "RUNNING":  # those of dead processes were closed before
-        return Step("running", f"run {last.run_id[:8]} is being run by another command", last)
     if force:
         return Step("again", f"sweep.force; run {last.run_id[:8]} was not finished", None)
-    if last.status == "FAILED" and last.reason != DIED and retry != "failed":
+    if last.status == "RUNNING":  # those of dead processes were closed before
+        return Step("running", f"run {last.run_id[:8]} is being run by another command", last)
+    if last.status == "FAILED" and not last.reason.startswith((DIED, account.FULL)) and retry != "failed":
         return Step("failed", last.reason, last)
     if not (last.folder / account.NAME).exists():
         return Step("again", f"run {last.run_id[:8]} was not finished, and {last.folder} is not there", None)

@@ -57,7 +57,6 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
         )
         facts = facts_of(job, data, model, precision) | {"test fingerprint": tested}
         with tracking.start(cfg, folder, name, parent, tags(facts, reason), earlier) as log:
-            account.note(folder, signature=job.signature)
             log.batch(params=parameters(cfg, data))
             log.dataset(data)
             clock = time.perf_counter()
@@ -70,12 +69,13 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
             metrics = {**result.metrics, "time/fit_s": fit_s, **({"data/fallback": 1.0} if reason else {})}
             save(model, folder)
             task.keep(folder)
-            result.examples.to_parquet(folder / account.EXAMPLES)
+            with account.whole(folder / account.EXAMPLES) as half:
+                result.examples.to_parquet(half)
             show(folder, name, task, data, result, history, metrics, facts, cfg, [reason] if reason else [])
             if cfg.tracking.log_model and isinstance(model, keras.Model):
                 log.model(model, result.inputs[:2])
             metrics["time/total_s"] = before + time.time() - started
-            (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            account.write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, account.shown(folder))
         (folder / callbacks.FILE).unlink(missing_ok=True)
@@ -106,9 +106,9 @@ def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
 def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     """Write the config first, so that even a failed run says what it was; errors go to run.log with their traceback."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(told(cfg), encoding="utf-8")
-    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
-    handler = logging.FileHandler(folder / "run.log")
+    account.write(folder / "config.yaml", told(cfg))
+    account.write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    handler = logging.StreamHandler(account.log(folder / "run.log"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     logging.getLogger().addHandler(handler)  # the root's: other packages' warnings belong there too
@@ -123,7 +123,7 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
         raise
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        handler.stream.close()
 
 
 def announce(data, reason: str | None) -> None:
@@ -168,9 +168,11 @@ def parameters(cfg: DictConfig, data) -> dict[str, str]:
 def save(model, folder: Path) -> None:
     """The trained model; what learns nothing is whole in config.yaml."""
     if isinstance(model, keras.Model):
-        model.save(folder / "model.keras")
+        with account.whole(folder / "model.keras") as half:
+            model.save(half)
     elif hasattr(model, "fit"):
-        archive.write(model, folder / "model.skops")
+        with account.whole(folder / "model.skops") as half:
+            archive.write(model, half)
 
 
 def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts, cfg, notices) -> None:
@@ -178,7 +180,7 @@ def show(folder, name, task, data, result, history: pd.DataFrame, metrics, facts
     drawn = dict(task.figures(result, data))
     if len(history):
         drawn["curves"] = curves(history)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    account.write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     pages.write(
         folder,
         title=name,

@@ -30,14 +30,14 @@ def finish(results: list, name: str, folder: Path, log, cfg, ran: bool, goal: st
         "aelab.jobs": json.dumps([overrides for overrides, _ in results])[:5000],
         "mlflow.note.content": f"{len(found)} jobs, {failed} failed: [the report]({page}), in {folder}",
     }
-    (folder / "metrics.json").write_text(json.dumps(counts) + "\n")
+    account.write(folder / "metrics.json", json.dumps(counts) + "\n")
     account.note(folder, tags=account.read(folder)["tags"] | jobs)
     stale = ran or not (folder / "report.html").exists()
     log.batch(metrics=counts if stale else {}, tags=jobs)
     if finished and stale:
         write(found, folder, name, cfg)
     elif not finished:
-        found.to_csv(folder / "sweep.csv", index=False)  # it says why
+        account.write(folder / "sweep.csv", found.to_csv(index=False))  # it says why
     if stale:
         log.files(folder, account.shown(folder))
     console.out.print(table(found, best, goal))
@@ -104,7 +104,7 @@ def write(found: pd.DataFrame, folder: Path, name: str, cfg) -> list[str]:
 
     swept, metrics = parts(found)
     folder.mkdir(parents=True, exist_ok=True)  # it is not there where all jobs were done before
-    found.to_csv(folder / "sweep.csv", index=False)
+    account.write(folder / "sweep.csv", found.to_csv(index=False))
     done = found[found["state"] == "finished"]
     labels = done[swept].agg(", ".join, axis=1) if swept else done.index
     tested = [k for k in metrics if k.startswith("test/") and done[k].notna().any()]

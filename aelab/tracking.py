@@ -5,7 +5,9 @@ run, never the result.
 """
 
 import contextlib
+import errno
 import io
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +48,8 @@ __all__ = [
     "look",
     "twice",
 ]
+UNWRITTEN = ("database or disk is full", "disk I/O error")
+"""What SQLite says where there is no room."""
 REFUSED = ("@", "_at_")  # what MLflow refuses in a metric's name, and what stands there instead
 
 
@@ -69,8 +73,21 @@ class Log:
             with contextlib.nullcontext() if server else console.unbroken():
                 call(self.run_id, *args, **keywords)
         except LOST as error:
+            if not server and any(said in str(error) for said in UNWRITTEN):  # then nor can the run's files be
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "the tracking store") from error
             self.lost = short(error)
             console.complain(f"lost the tracking store ({self.lost}); the run goes on, everything is in its folder")
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Close the run: in its folder and in the store, each as far as it can be written."""
+        reason, now = reason and reason[:500], int(time.time() * 1000)
+        room = contextlib.suppress(OSError) if status == "FAILED" else contextlib.nullcontext()
+        with room:
+            if reason:
+                self.batch(tags={"aelab.reason": reason})
+            self._send(self.client.set_terminated, status, now)
+        with room:
+            account.note(self.folder, status=status, reason=reason, end_time=now)
 
     def batch(self, metrics: Mapping = {}, params: Mapping = {}, tags: Mapping = {}, step: int = 0) -> None:
         """Metrics, parameters and tags in one write."""
@@ -169,26 +186,23 @@ def start(
             info = client.create_run(where, tags=own, run_name=name).info
             earlier = info.run_id
             begun = {"run_id": earlier, "start_time": info.start_time, "experiment": cfg.tracking.experiment}
+            begun |= {"signature": tags["aelab.signature"]} if "aelab.signature" in tags else {}
     log = Log(client, earlier, where, folder, last)
     begun |= {"status": "RUNNING", "reason": None, "end_time": None, "log_model": cfg.tracking.log_model}
-    account.note(folder, **begun, tags=own)
-
-    def end(status: str, reason: str | None = None):
-        reason, now = reason and reason[:500], int(time.time() * 1000)
-        if reason:
-            log.batch(tags={"aelab.reason": reason})
-        log._send(client.set_terminated, status, now)
-        account.note(folder, status=status, reason=reason, end_time=now)
-
+    account.note(folder, **begun, tags=own)  # at once: nobody finds half of it
     try:
         yield log
     except (KeyboardInterrupt, Stopped) as stop:
-        end("KILLED", str(stop) or "interrupted (^C)")
+        log.end("KILLED", str(stop) or "interrupted (^C)")
+        raise
+    except OSError as error:
+        why = account.FULL if error.errno in account.NO_ROOM else type(error).__name__
+        log.end("FAILED", f"{why}: {short(error)}")
         raise
     except BaseException as error:
-        end("FAILED", f"{type(error).__name__}: {short(error)}")
+        log.end("FAILED", f"{type(error).__name__}: {short(error)}")
         raise
-    end("FINISHED")
+    log.end("FINISHED")
 
 
 def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str]) -> int:
@@ -204,14 +218,23 @@ def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str])
     return max((m.step for m in client.get_metric_history(run_id, "time/epoch_s")), default=0)
 
 
-def fail(client: mlflow.MlflowClient, folder: Path, reason: str) -> None:
-    """Close the run of a folder, if it was begun, as FAILED: its own process could not, or closed it as KILLED."""
+def close(client: mlflow.MlflowClient, folder: Path, status: str, reason: str) -> None:
+    """Close the run of a folder, if it was begun, in its process's stead, which could not.
+
+    One that failed may have been closed as KILLED, by a time limit; one is KILLED only if its process is gone. What
+    cannot be written now is closed by the next command, as that of a process that died.
+    """
     run_id = account.read(folder)["run_id"] if (folder / account.NAME).exists() else None
-    if run_id and client.get_run(run_id).info.status != "FAILED":
-        reason, now = reason[:500], int(time.time() * 1000)
-        account.note(folder, status="FAILED", reason=reason, end_time=now)
-        client.set_tag(run_id, "aelab.reason", reason)
-        client.set_terminated(run_id, "FAILED", now)
+    if not run_id:
+        return
+    with contextlib.suppress(*LOST, OSError):
+        known = client.get_run(run_id)
+        dead = known.info.status == "RUNNING" and not circumstances.alive(known.data.tags)
+        if dead or (status == "FAILED" and known.info.status not in ("FAILED", "FINISHED")):
+            reason, now = reason[:500], int(time.time() * 1000)
+            client.set_tag(run_id, "aelab.reason", reason)
+            client.set_terminated(run_id, status, now)
+            account.note(folder, status=status, reason=reason, end_time=now)
 
 
 def page(log: Log, uri: str | None) -> str:

@@ -5,12 +5,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from aelab import compose, console
+from aelab import account, claims, compose, console
 from aelab.config import AelabError
 
 USER_ERRORS = (AelabError, OSError)
@@ -35,11 +36,15 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a job: its final metrics, or None, why it failed, and the exit code that says so."""
+    """What came of a job: its final metrics, or None, why it failed, the exit code that says so, and its run's folder.
+
+    None is the job's own folder; another is that of a run by another command.
+    """
 
     metrics: dict[str, float] | None
     reason: str = ""
     code: int = 0
+    folder: Path | None = None
 
 
 def on_sigterm(signum, frame):
@@ -60,13 +65,72 @@ def perform(work: Work, started: float | None = None) -> Outcome:
         with console.native_noise_to(log):
             with console.out.status("starting TensorFlow"), console.leaving_at_once():
                 from aelab.run import run
-            with profiled(job.folder if job.cfg.profile else None):
-                return Outcome(run(job, started, work.parent, work.trial and work.trial.report))
+            with claimed(work) as (job, settled), alone_in(job):
+                if settled:
+                    return settled
+                with profiled(job.folder if job.cfg.profile else None):
+                    metrics = run(job, started, work.parent, work.trial and work.trial.report)
+                    return Outcome(metrics, folder=job.folder)
     except USER_ERRORS as error:
-        message, code = str(error), getattr(error, "code", 1)
+        message, code = told(error, work.parent is None and job.folder), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
         message, code = f"{type(error).__name__}: {error}", 1
-    return Outcome(None, message, code)
+    return Outcome(None, message, code, job.folder)
+
+
+def told(error: BaseException, single: Path | None) -> str:
+    """An error of a run as one line; `single` is the folder of one that is no job of a sweep."""
+    if getattr(error, "errno", None) not in account.NO_ROOM:
+        return str(error)
+    resumed = single and (single / account.NAME).exists()
+    again = f"aelab resume run={single}" if resumed else "the same again"
+    where = f": {error.filename}" if error.filename else ""
+    return f"{account.FULL} ({error.strerror}{where}); make some, and type {again}"
+
+
+def known(step) -> Outcome:
+    """The outcome of a job that is not to be run (see `plan.Step`): what came of its run, or why there is nothing."""
+    from aelab import plan
+
+    metrics = plan.outcome(step.past) if step.state == "done" else None
+    return Outcome(metrics, step.why, int(metrics is None), step.past.folder if step.settled else None)
+
+
+def claim(job: compose.Job) -> tuple[str, ...]:
+    """What is claimed before a job is run: where, and its signature in an experiment of a store."""
+    cfg = job.cfg
+    return cfg.output_dir, cfg.tracking.uri or "", cfg.tracking.experiment, job.signature
+
+
+@contextlib.contextmanager
+def claimed(work: Work) -> Iterator[tuple[compose.Job, Outcome | None]]:
+    """Nobody else runs the job of a sweep during the block; gives the job, and its outcome if others had run it.
+
+    A run that they began and did not end is gone on with. A single run, and a job that is to be run again by
+    `sweep.force`, is a run of its own: it keeps others waiting, but waits for none.
+    """
+    job, cfg = work.job, work.job.cfg
+    own = work.parent is None or (cfg.sweep.force and not cfg.get("search"))
+    with claims.held(*claim(job), wait=not own):
+        if own:
+            yield job, None
+            return
+        from aelab import plan
+
+        step = plan.today(job)
+        if step.settled or (step.state == "running" and step.past.folder != job.folder):  # its own: of a lost node
+            yield job, known(step)
+        else:
+            yield job._replace(folder=step.past.folder) if step.state == "resume" else job, None
+
+
+@contextlib.contextmanager
+def alone_in(job: compose.Job) -> Iterator[None]:
+    """No other command writes into a job's folder during the block."""
+    with claims.held(job.cfg.output_dir, "folder", str(job.folder.resolve()), wait=False) as got:
+        if not got:
+            raise AelabError(f"{job.folder}: another command is writing there; wait for it, or give another folder")
+        yield
 
 
 def elsewhere(work: Work, *, threads: int | None = None, memory_gb: float | None = None) -> Outcome:
@@ -85,7 +149,7 @@ def elsewhere(work: Work, *, threads: int | None = None, memory_gb: float | None
     if compose.signature(work.job.cfg) != work.job.signature:
         return Outcome(None, "the code, or a file that the config names, has changed since the sweep was started", 1)
     work.job.folder.mkdir(parents=True, exist_ok=True)
-    with (work.job.folder / "run.log").open("a", buffering=1) as file, contextlib.redirect_stdout(file):
+    with account.log(work.job.folder / "run.log") as file, contextlib.redirect_stdout(file):
         console.out.file = console.err.file = file
         return perform(work)
 

@@ -77,7 +77,7 @@ def test_each_job_gives_its_outcome_and_a_failure_is_its_own(launch, tmp_path, m
     found = {work.number: outcome for work, outcome in launch(iter(works), at_once=3, minutes=5)}
     assert len(found) == len(words)
     for number in (0, 5):
-        assert found[number] == ({"test/number": float(number), "threads": 1, "memory_gb": 0.5}, "", 0)
+        assert found[number] == ({"test/number": float(number), "threads": 1, "memory_gb": 0.5}, "", 0, None)
         assert launched.trace(works[number])[0] == ["begun", "ended"]
     told = ("with exit code 3$", "by SIGSEGV$", "more memory than 0.5 GB", "with exit code 1$")
     for number, text in enumerate(told, 1):
@@ -92,7 +92,7 @@ def test_each_job_gives_its_outcome_and_a_failure_is_its_own(launch, tmp_path, m
 def test_a_job_that_takes_too_long_is_stopped(launch, tmp_path):
     (work,) = jobs(tmp_path, f"waits {tmp_path / 'never'}")
     ((_, outcome),) = launch(iter([work]), at_once=1, minutes=0.2)  # 12 s, so that it has begun, however slow the start
-    assert outcome == (None, "it took longer than 0.2 minutes (launcher.minutes)", 1)
+    assert outcome == (None, "it took longer than 0.2 minutes (launcher.minutes)", 1, None)
     assert launched.trace(work)[0] == ["begun", "stopped"]
 
 

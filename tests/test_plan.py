@@ -85,7 +85,8 @@ def test_every_target_of_a_config_is_found():
         ([past("KILLED", "interrupted (^C)")], True, None, "again"),
         ([past("KILLED")._replace(folder=Path("nowhere"))], False, None, "again"),
         ([past("RUNNING")], False, None, "running"),
-        ([past("RUNNING")], True, None, "running"),
+        ([past("RUNNING")], True, None, "again"),
+        ([past("FAILED", "no room on the disk: [Errno 28] No space left on device")], False, None, "resume"),
         ([past("KILLED"), past("FAILED", "NaN")], False, None, "resume"),
     ],
 )
@@ -95,7 +96,7 @@ def test_what_is_to_be_done(tmp_path, own, force, retry, state):
     found = plan.step(config(), own, [], force, retry)
     assert found.state == state
     assert (found.past is not None) == (state in ("done", "failed", "running", "resume"))
-    assert found.settled == (state in ("done", "failed", "running"))
+    assert found.settled == (state in ("done", "failed"))
 
 
 def test_why_a_job_is_new():

@@ -4,6 +4,8 @@ import functools
 import multiprocessing.forkserver
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
@@ -11,6 +13,13 @@ from pathlib import Path
 from aelab import console
 from aelab.config import Above, Count
 from aelab.work import MEMORY, Outcome, Work, perform
+
+LIMIT_S = 20
+"""What a job that took too long has to close its run in."""
+GRACE_S = 3
+"""What jobs of a sweep that is stopped have for that, all together; whose run is open then is closed by the sweep."""
+ORPHAN_S = 0.5
+"""What jobs have whose sweep is gone: it was killed, and nobody may go on writing."""
 
 
 def inline(works: Iterator[Work], call: Callable, /) -> Iterator[tuple[Work, Outcome]]:
@@ -29,14 +38,14 @@ def processes(
     """
     import pebble
 
-    pebble.CONSTS.term_timeout = 20  # to close the run
+    pebble.CONSTS.term_timeout = LIMIT_S
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aelab.run"])
+    context.set_forkserver_preload(["aelab.launchers.server", "aelab.run"])
     threads = max(1, len(os.sched_getaffinity(0)) // at_once)
     task = functools.partial(call, threads=threads, memory_gb=memory_gb)
     with console.native_noise_to(Path(os.devnull)):
         multiprocessing.forkserver.ensure_running()
-    pool, running = pebble.ProcessPool(max_workers=at_once, max_tasks=1, context=context), {}
+    pool, running = pebble.ProcessPool(max_workers=at_once, max_tasks=1, initializer=_follow, context=context), {}
     try:
         while True:
             while len(running) < at_once and (work := next(works, None)):
@@ -47,7 +56,31 @@ def processes(
                 yield running.pop(future), _outcome(future, minutes, memory_gb)
     finally:
         pool.stop()
+        _end(multiprocessing.active_children())
         pool.join()
+
+
+def _end(workers: list) -> None:
+    """Stop processes together, as their library would one after the other; kill what computes on."""
+    for worker in workers:
+        worker.terminate()
+    end = time.monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(0, end - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+
+
+def _follow() -> None:
+    """In a worker: end with the sweep, whose own death by SIGKILL nothing else would tell."""
+    threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _leave_with(parent) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_S)
+    os._exit(1)
 
 
 def _outcome(future, minutes: float | None, memory_gb: float | None) -> Outcome:
