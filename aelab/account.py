@@ -40,6 +40,8 @@ def config(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(file)
     except (YAMLError, ValueError) as error:
         raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
+    if isinstance(cfg, DictConfig) and "${" in str(OmegaConf.to_container(cfg)):
+        raise AelabError(f"{file}: has a ${{...}} in it, which no stored config has; copy the run folder again")
     if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
         raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again")
     return cfg

@@ -58,6 +58,18 @@ Above = Annotated[float, Range(0, None, open=True)]
 Share = Annotated[float, Range(0, 1)]
 Part = Annotated[float, Range(0, 1, open=True)]
 
+
+class Of(NamedTuple):
+    """What a knob is whose value is itself a component: of a group, called by what has the knob."""
+
+    group: str
+
+
+ModelNode = Annotated[dict, Of("model")]
+"""The config of a model, with its `_target_`."""
+ModelNodes = dict[str, ModelNode]
+SimilarityNode = Annotated[dict, Of("similarity")]
+
 # The kinds of input. A model's first positional parameter is annotated with the kind that it takes, a data set's
 # return value with the kind that it gives, and a task names its own: so they can be matched without an import.
 Image = tuple[int, int, int]
@@ -152,6 +164,13 @@ PARTS = ("input", "biharmonic", "gain", "pca", "real", "palette", "low", "high")
 BESIDE = tuple(f"_{name}" for name in PARTS)
 
 
+def group_of(kind: Any) -> tuple[str | None, bool]:
+    """(the group of the component that a value of this type is, or None; whether it is several by their names)."""
+    several = typing.get_origin(kind) is dict
+    args = typing.get_args(typing.get_args(kind)[1] if several else kind)
+    return next((a.group for a in args if isinstance(a, Of)), None), several
+
+
 def describe(kind: Any) -> str:
     """A type in words, for errors."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -170,6 +189,7 @@ def describe(kind: Any) -> str:
         str: "a text",
         bool: "true or false",
         types.NoneType: "null",
+        dict: "values by name",
     }
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
@@ -197,6 +217,6 @@ def conforms(value: Any, kind: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (str, bool, types.NoneType):
+    if kind in (str, bool, types.NoneType, dict):
         return isinstance(value, kind)
     return True

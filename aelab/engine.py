@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from aelab import compose, console, grid, plan, search, source, sweep, tracking, work
+from aelab.call import build, located
 from aelab.compose import Job
 from aelab.plan import Step
 from aelab.space import Space
@@ -26,7 +26,7 @@ def run_grid(jobs: list[Job], steps: list[Step], client) -> int:
     if cfg.launcher._target_ == work.INLINE:  # what is imported now is not changed by an edit; other launchers compare
         open_ = [OmegaConf.to_container(job.cfg) for job, step in zip(jobs, steps, strict=True) if not step.settled]
         for target in set().union(*map(source.targets, open_)):
-            get_object(target)
+            located(target)
     sign = hashlib.sha256("".join(sorted(job.signature for job in jobs)).encode()).hexdigest()[:8]
     name = f"sweep-{cfg.choices.task} ({len(jobs)} jobs)"
     with parent(cfg, sign, name, jobs[0].folder.parent, client) as (log, home):
@@ -104,7 +104,7 @@ def perform(
             else:
                 yield Work(number, job, log.run_id, trial)
 
-    launched = compose.build(cfg.launcher, works(), work.elsewhere)
+    launched = build(cfg.launcher, works(), work.elsewhere)
     with contextlib.closing(launched):
         for one, outcome in launched:
             settled(one.number, outcome, one.job.folder)

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from aelab import archive, check, compose, declared
+from aelab.call import bound
 
 
 def listed(group, kind=None):
@@ -37,7 +37,7 @@ def node(group, name):
 def component(group, name, **values):
     """The function of a choice, its YAML's values filled in; the group's own keys left out."""
     knobs = {k: v for k, v in (node(group, name) | values).items() if k not in check.GROUP_KEYS.get(group, ())}
-    return instantiate(knobs, _partial_=True, _convert_="all")
+    return bound(knobs)
 
 
 def pictures(*shape, seed=0):
