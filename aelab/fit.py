@@ -10,8 +10,8 @@ import pandas as pd
 from keras import ops
 
 from aelab import backend, callbacks, console
-from aelab.callbacks import TrainingError
 from aelab.call import bound
+from aelab.callbacks import TrainingError
 from aelab.config import Fit
 
 
