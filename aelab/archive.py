@@ -65,14 +65,11 @@ def read(file: Path) -> object:
     """Read it back; AelabError for a file that is broken, or that has a part that none of aelab's models has."""
     try:
         with ZipFile(file) as opened:
-            needed, parts = sum(_sizes(opened)), json.loads(opened.read("schema.json"))
-        if needed > psutil.virtual_memory().available:
-            raise AelabError(f"{file}: takes {needed / 2**30:,.0f} GB of memory, which this machine has not; not read")
+            _fit_memory(file, opened)
+            parts = json.loads(opened.read("schema.json"))
         names = [f"{part.get('__module__')}.{part.get('__class__')}" for part in _strange(parts)]
         if names:
-            raise AelabError(
-                f"{file}: has {', '.join(sorted(set(names)))} in it, which no model of aelab has; not read"
-            )
+            raise _not_read(file, ", ".join(sorted(set(names))))
         import skops.io
 
         return skops.io.load(file, trusted=sorted(set().union(*MADE.values())))
@@ -99,13 +96,24 @@ def _strange(node: object) -> Iterator[dict]:
                 yield node
 
 
+def _not_read(file: Path, names: str) -> AelabError:
+    return AelabError(f"{file}: has {names} in it, which no model of aelab has; not read")
+
+
+def _fit_memory(file: Path, opened: ZipFile) -> None:
+    """Refuse a file whose members, unpacked, are larger than the memory that there is; also those in a member."""
+    for sizes in _sizes(opened):
+        if sizes > psutil.virtual_memory().available:
+            raise AelabError(f"{file}: takes {sizes / 2**30:,.0f} GB of memory, more than there is; not read")
+
+
 def _sizes(opened: ZipFile) -> Iterator[int]:
-    """Bytes of each member of a zip, also of those that are in another."""
-    for member in opened.infolist():
-        yield member.file_size
+    members = opened.infolist()
+    yield sum(member.file_size for member in members)
+    for member in members:
         if member.filename.endswith(".npz"):
             with ZipFile(io.BytesIO(opened.read(member))) as inner:
-                yield from _sizes(inner)
+                yield sum(part.file_size for part in inner.infolist())
 
 
 LAYERS = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations")
@@ -133,9 +141,8 @@ def check_keras(file: Path) -> None:
     Keras itself goes by a list of what is forbidden, and finds all else that it has.
     """
     with ZipFile(file) as opened:
-        needed, config = sum(_sizes(opened)), json.loads(opened.read("config.json"))
-    if needed > psutil.virtual_memory().available:
-        raise AelabError(f"{file}: takes {needed / 2**30:,.0f} GB of memory, which this machine has not; not read")
+        _fit_memory(file, opened)
+        config = json.loads(opened.read("config.json"))
     open_ = [value for key, value in config.items() if key != "compile_config"]  # with which it is not loaded
     open_.append({key: config.get(key) for key in ("class_name", "module", "registered_name")})
     while open_:

@@ -25,6 +25,9 @@ SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 
 
+NAME = re.compile(r"\w[\w.@+-]*")
+
+
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
     known = sorted(set(known))
@@ -134,6 +137,8 @@ def _group(group: str, node: Any, allow: typing.Iterable[str]) -> None:
         if not steps and group != "corruption":
             raise ConfigError(f"{group}: missing; give it as {group}=NAME or {group}=[NAME,NAME]")
         for name, value in steps.items():
+            if not NAME.fullmatch(str(name)):  # figures and columns are named by it
+                raise ConfigError(f"{group}.{name}: expected a name of letters, digits, _ and -")
             component(f"{group}.{name}", value, group, allow, GROUP_KEYS.get(group))
     elif isinstance(node, dict) and "_target_" in node:
         component(group, node, group, allow, GROUP_KEYS.get(group))
@@ -156,6 +161,9 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
             settings(name, cfg.get(name), type_)
         else:
             _value(name, cfg.get(name), type_)
+    for group, name in cfg["choices"].items():
+        if name != "" and not (isinstance(name, str) and NAME.fullmatch(name)):  # folders are named by it
+            raise ConfigError(f"choices.{group}: expected the name of a choice, got {name!r}")
     for name in cfg.keys() - set(groups):
         plain(name, cfg[name])
     for group in groups:

@@ -183,13 +183,14 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(a) for a in args)
     if origin in (list, tuple) or kind in (list, tuple):
         return f"a list: each {describe(args[0])}" if args else "a list"
+    if origin is dict or kind is dict:
+        return "values by name"
     names = {
         int: "a whole number",
         float: "a number",
         str: "a text",
         bool: "true or false",
         types.NoneType: "null",
-        dict: "values by name",
     }
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
@@ -211,12 +212,14 @@ def conforms(value: Any, kind: Any) -> bool:
         return value in args
     if origin in (Union, types.UnionType):
         return any(conforms(value, a) for a in args)
+    if origin is dict or kind is dict:
+        return isinstance(value, dict)
     if origin in (list, tuple) or kind in (list, tuple):
         return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (str, bool, types.NoneType, dict):
+    if kind in (str, bool, types.NoneType):
         return isinstance(value, kind)
     return True
