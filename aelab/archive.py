@@ -144,7 +144,7 @@ def check_keras(file: Path) -> None:
         _fit_memory(file, opened)
         config = json.loads(opened.read("config.json"))
     open_ = [value for key, value in config.items() if key != "compile_config"]  # with which it is not loaded
-    open_.append({key: config.get(key) for key in ("class_name", "module", "registered_name")})
+    open_.append({key: value for key, value in config.items() if not isinstance(value, dict | list)})  # its own name
     while open_:
         node = open_.pop()
         if isinstance(node, list):

@@ -1,14 +1,17 @@
 """Nothing that is read is executed: not by a config, a run folder, a model's file or a data file of somebody else."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import commands
+import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from aelab import check, cli, components, compose, declared, store
-from aelab.config import AelabError
+from aelab import archive, check, cli, components, compose, declared, store
+from aelab.config import AelabError, DataError
 
 SENTINEL = "was_run"
 GROUPS = [*check.ONE, *check.SEVERAL, *check.NEEDED, "search", "launcher", components.RATE]
@@ -407,3 +410,270 @@ def test_a_table_or_an_experiment_sets_values_alone(key, conf, tmp_path):
     words = conf("experiment/x", f'# @package _global_\nsweep:\n  over: {{"{key}": "[os]"}}\n')
     assert "sweep.over: " in refusal(cli.dispatch, ["-m", *words, "experiment=x"])[0]
     assert "sweep.over: " in refusal(cli.dispatch, ["-m", *words, "experiment=x", "search=tpe"])[0]
+
+
+# ---- fitted objects
+
+
+def part(loader, name, **more):
+    """A part of the schema of a .skops file."""
+    module, _, kind = name.rpartition(".")
+    return {"__loader__": loader, "__module__": module, "__class__": kind, **more}
+
+
+def plain(value):
+    return part("JsonNode", "builtins.str", content=json.dumps(value), is_json=True)
+
+
+def several(*parts):
+    return part("TupleNode", "builtins.tuple", content=list(parts))
+
+
+def dumped(root, file=Path("model.skops")):
+    """A .skops file made by hand."""
+    from skops.io._protocol import PROTOCOL
+
+    with zipfile.ZipFile(file, "w") as opened:
+        opened.writestr("schema.json", json.dumps({**root, "protocol": PROTOCOL, "_skops_version": "0.16.0"}))
+    return file
+
+
+CALL = ("ConstructorFromReduceNode", "os.mkdir")
+ARGUMENT = several(plain(SENTINEL))
+NONE = part("DictNode", "builtins.dict", content={}, key_types=part("ListNode", "builtins.list", content=[]))
+CALLING = {
+    "a constructor": part(*CALL, content=ARGUMENT),
+    "ours": part("ConstructorFromReduceNode", "aelab.archive.write", content=several(plain(1), plain(SENTINEL))),
+    "ours by another loader": part("ListNode", "aelab.console.leave", content=[]),
+    "a set": part("SetNode", "os.mkdir", content=[]),
+    "a list": part("ListNode", "os.remove", content=[]),
+    "a dict": part("DictNode", "os.getcwd", content={}, key_types=part("ListNode", "builtins.list", content=[])),
+    "the keys of a dict": part(
+        "DictNode",
+        "builtins.dict",
+        content={SENTINEL: plain(1)},
+        key_types=part("ListNode", "builtins.list", content=[part("TypeNode", "os.mkdir")]),
+    ),
+    "a method": part(
+        "MethodNode", "pathlib.Path", content={"func": "touch", "obj": part("ObjectNode", "pathlib.Path")}
+    ),
+    "a function": part("FunctionNode", "os.mkdir"),
+    "a function of NumPy": part("FunctionNode", "numpy.add"),
+    "a function of scikit-learn": part("FunctionNode", "sklearn.datasets.load_files"),
+    "a type": part("TypeNode", "builtins.eval"),
+    "an operator": part("OperatorFuncNode", "operator.methodcaller", attrs=several(plain("touch"))),
+    "a partial": part(
+        "PartialNode",
+        "functools.partial",
+        content={"func": part("FunctionNode", "os.mkdir"), "args": ARGUMENT, "kwds": NONE, "namespace": NONE},
+    ),
+    "a loss": part("LossNode", "os.mkdir", content=NONE, __reduce__={"args": ARGUMENT}),
+    "a generator": part("RandomStateNode", "os.getcwd", content=NONE),
+    "an array": part("NdArrayNode", "os.mkdir", type="numpy", file="schema.json"),
+    "an object of another package": part("ObjectNode", "subprocess.Popen", content=NONE),
+    "a class of ours that is not stored": part("ObjectNode", "aelab.run.partial", content=NONE),
+    "an estimator that aelab does not use": part(
+        "ObjectNode", "sklearn.preprocessing._function_transformer.FunctionTransformer", content=NONE
+    ),
+    "no loader of skops": part("EvalNode", "builtins.eval"),
+    "no name": {"__loader__": "ObjectNode", "__module__": None, "__class__": 3},
+    "a loader that is no text": {"__loader__": ["ObjectNode"], "__module__": "os", "__class__": "mkdir"},
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+@pytest.mark.parametrize("case", CALLING)
+def test_a_fitted_model_is_made_of_known_parts_alone(case, inside, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = part("ObjectNode", "aelab.models.outliers.Detector", content=several(plain(1), CALLING[case]))
+    file = dumped(root if inside else CALLING[case])
+    text, code = refusal(archive.read, file)
+    assert "which no model of aelab has; not read" in text
+    assert code == 1
+    assert not Path(SENTINEL).exists()
+
+
+def test_skops_calls_what_a_file_names(tmp_path, monkeypatch):
+    """So that the test above is about something."""
+    import skops.io
+
+    monkeypatch.chdir(tmp_path)
+    file = dumped(part(*CALL, content=ARGUMENT))
+    skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    assert Path(SENTINEL).exists()
+
+
+def test_the_classes_that_are_read_only_take_data():
+    import importlib
+
+    for name in archive.MADE["ObjectNode"]:
+        module, _, kind = name.rpartition(".")
+        made = getattr(importlib.import_module(module), kind)
+        assert isinstance(made, type)
+        if name.startswith("aelab."):  # skops fills __dict__: nothing of ours is called
+            assert not {"__setstate__", "__new__", "__setattr__", "__del__", "__getattr__"} & vars(made).keys()
+
+
+@pytest.mark.parametrize("member", ["schema.json", "inner.npz"])
+def test_a_model_larger_than_memory_is_not_unpacked(member, tmp_path, monkeypatch):
+    from psutil import virtual_memory
+
+    file = tmp_path / "model.skops"
+    inner = tmp_path / "inner"
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("data", bytes(10**6))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr(member, inner.read_bytes() if member == "inner.npz" else bytes(10**6))
+    small = type("Memory", (), {"available": 10**5})
+    monkeypatch.setattr(archive.psutil, "virtual_memory", lambda: small)
+    assert virtual_memory is not archive.psutil.virtual_memory
+    assert "of memory, more than there is; not read" in refusal(archive.read, file)[0]
+
+
+@pytest.mark.parametrize("schema", ["[" * 100_000, "[]", "3", "{}", '{"__loader__": "ListNode"}', "\xff"])
+def test_a_broken_schema_is_one_line(schema, tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.skops", "w") as opened:
+        opened.writestr("schema.json", schema.encode("latin-1"))
+    assert refusal(archive.read, tmp_path / "model.skops")[1] == 1
+
+
+# ---- models of Keras
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """The members of a small model's file."""
+    import keras
+
+    file = tmp_path_factory.mktemp("network") / "model.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="first")]).save(file)
+    with zipfile.ZipFile(file) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def layer(name, registered=None, **config):
+    module, _, kind = name.rpartition(".")
+    return {"module": module or None, "class_name": kind, "config": config, "registered_name": registered}
+
+
+def function(name):
+    module, _, kind = name.rpartition(".")
+    return {"module": module, "class_name": "function", "config": kind, "registered_name": kind}
+
+
+CODE = {"class_name": "__lambda__", "config": {"value": {"code": "4wEAAAA=", "defaults": None, "closure": None}}}
+ASKING = {
+    "Lambda": layer("keras.layers.Lambda", function=CODE),
+    "Lambda, its module": layer("keras.src.layers.core.lambda_layer.Lambda", function=CODE),
+    "Lambda, in short": {"class_name": "Lambda", "config": {"function": CODE}},
+    "Lambda, registered": layer("keras.layers.Lambda", "aelab>Draw", function=CODE),
+    "a lambda": CODE,
+    "TFSMLayer": layer("keras.layers.TFSMLayer", filepath="theirs"),
+    "Torch": layer("keras.layers.TorchModuleWrapper", module="x"),
+    "a vocabulary": layer("keras.layers.StringLookup", vocabulary="/etc/passwd"),
+    "get_file": function("keras.utils.get_file"),
+    "load_model": function("keras.models.load_model"),
+    "load_model, its module": function("keras.src.saving.saving_lib.load_model"),
+    "unsafe from now on": function("keras.config.enable_unsafe_deserialization"),
+    "deserialize": function("keras.layers.deserialize"),
+    "os": layer("os.system", command="touch was_run"),
+    "os, a function": function("os.system"),
+    "builtins": layer("builtins.eval", source="1"),
+    "ours": layer("aelab.cli.dispatch", argv=["doctor"]),
+    "keras_hub": layer("keras_hub.models.Backbone"),
+    "a callback": layer("keras.callbacks.BackupAndRestore", backup_dir="was_run"),
+    "an optimizer": layer("keras.optimizers.Adam"),
+    "no text": {"module": "keras.layers", "class_name": ["Dense"], "config": {}},
+    "no module": {"module": 3, "class_name": "Dense", "config": {}},
+}
+
+
+@pytest.mark.parametrize("place", ["layer", "activation", "build_config", "a dict in a list", "model"])
+@pytest.mark.parametrize("case", ASKING)
+def test_a_network_is_made_of_layers_alone(case, place, network, tmp_path, monkeypatch):
+    from aelab import backend
+
+    monkeypatch.chdir(tmp_path)
+    whole = json.loads(network["config.json"])
+    first = whole["config"]["layers"][-1]
+    if place == "layer":
+        whole["config"]["layers"][-1] = ASKING[case]
+    elif place == "model":
+        whole = {**ASKING[case], "compile_config": None}
+    elif place == "a dict in a list":
+        first["config"]["x"] = [{"y": ASKING[case]}]
+    elif place == "activation":
+        first["config"]["activation"] = ASKING[case]
+    else:
+        first["build_config"] = {"input_shape": ASKING[case]}
+    with zipfile.ZipFile("model.keras", "w") as opened:
+        for name, content in network.items():
+            opened.writestr(name, json.dumps(whole) if name == "config.json" else content)
+    text, code = refusal(backend.restored, Path("model.keras"))
+    assert "which no model of aelab has; not read" in text
+    assert code == 1
+    assert not Path(SENTINEL).exists()
+
+
+def test_a_users_own_layers_are_read(tmp_path, network):
+    import keras
+
+    from aelab import backend
+
+    @keras.saving.register_keras_serializable("lab")
+    class Twice(keras.layers.Layer):
+        """x + x."""
+
+        def call(self, x):
+            return x + x
+
+    x = keras.Input((3,))
+    y = keras.ops.clip(Twice()(keras.layers.Dense(2, "relu", kernel_regularizer="l2")(x)), 0, 1)
+    model = keras.Model(x, y)
+    model.compile("adam", "mse")
+    model.save(tmp_path / "model.keras")
+    rows = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(backend.restored(tmp_path / "model.keras")(rows), model(rows))
+
+
+# ---- data
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_pickled_arrays_are_not_read(name, tmp_path, monkeypatch):
+    from aelab import stored as commands_on_runs
+
+    monkeypatch.chdir(tmp_path)
+
+    class Touch:
+        def __reduce__(self):
+            return Path(SENTINEL).touch, ()
+
+    array = np.array([Touch()], object)
+    np.save(name, array) if name == "x.npy" else np.savez(name, x=array)
+    with pytest.raises(DataError, match=name):
+        commands_on_runs.read(Path(name), False)
+    assert not Path(SENTINEL).exists()
+
+
+def test_a_zip_is_unpacked_by_the_names_that_are_known(tmp_path, monkeypatch):
+    from aelab.data.fetch import unpacked
+
+    monkeypatch.setenv("AELAB_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "data" / "films").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "data" / "films" / "films.zip", "w") as opened:
+        for name in ("../../evil", "/evil", "films/../../../evil", "films/u.data"):
+            opened.writestr(name, "x")
+    found = unpacked("films", "u.data", archive="films", url="", md5="", data_dir=str(tmp_path / "data"))
+    assert found.read_text() == "x"
+    assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("folder", ["../../there", "/there", "a/../../there"])
+def test_nothing_is_downloaded_outside_of_the_cache(folder, tmp_path, monkeypatch):
+    from aelab.data import fetch
+
+    monkeypatch.setenv("AELAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "knock", lambda url: pytest.fail("asked for"))
+    with pytest.raises(DataError, match="none is downloaded to there: expected a relative path"):
+        fetch.fetch(folder, "rows.csv", urls=["http://localhost:9/rows.csv"], md5="", data_dir=None)
