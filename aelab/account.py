@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from aelab.config import AelabError
@@ -161,13 +161,21 @@ def text(file: Path) -> str:
         raise AelabError(f"{file}: {what}; copy the run folder again, with its files") from error
 
 
+def stored(file: Path) -> DictConfig | ListConfig:
+    """A YAML file of a run folder; AelabError where it is broken, or would look something up on this machine."""
+    try:
+        found = OmegaConf.load(file)
+    except (YAMLError, ValueError) as error:
+        raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
+    if "${" in str(OmegaConf.to_container(found)):
+        raise AelabError(f"{file}: has a ${{...}} in it, which no stored config has; copy the run folder again")
+    return found
+
+
 def config(folder: Path) -> DictConfig:
     """The config that a run was made with; AelabError where the file is broken."""
     file = folder / "config.yaml"
-    try:
-        cfg = OmegaConf.load(file)
-    except (YAMLError, ValueError) as error:
-        raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
+    cfg = stored(file)
     if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
         raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again")
     return cfg

@@ -7,7 +7,7 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from zipfile import BadZipFile, is_zipfile
+from zipfile import is_zipfile
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the import: it silences the C++ side
@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the impo
 import keras
 import tensorflow as tf
 
+from aelab import archive
 from aelab.config import AelabError, Fit
 
 gc.freeze()  # what the imports made stays for good: each collection would look through all of it, 0.4 s
@@ -58,9 +59,11 @@ def restored(file: Path) -> keras.Model:
     if not is_zipfile(file):  # of which Keras says that there is no file
         raise AelabError(f"{file}: is not whole; copy the run folder again")
     try:
+        archive.check_keras(file)
         return keras.saving.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
-        raise AelabError(f"{file}: cannot be read: {str(error).splitlines()[0][:200]}") from error
+    except (*archive.BROKEN, tf.errors.OpError) as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise AelabError(f"{file}: cannot be read: {said}") from error
 
 
 def prepare(seed: int, cfg: Fit) -> str:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import difflib
+import re
 import typing
 from typing import Any, Literal
 
-from aelab import config, declared
+from aelab import components, config, declared
 from aelab.config import ConfigError, conforms, describe
 
-HYDRA_KEYS = {"_target_", "_recursive_", "_convert_"}
-TRUSTED = ("aelab", "keras.optimizers")
+HYDRA_KEYS = {"_target_"}
 # What a group adds to the knobs of its functions: a loss term's weight, a metric's better direction...
 GROUP_KEYS = {
     "loss": {"weight": config.Level, "warmup": config.Whole | None},
@@ -25,6 +25,9 @@ SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 
 
+NAME = re.compile(r"\w[\w.@+-]*")
+
+
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
     known = sorted(set(known))
@@ -36,57 +39,76 @@ def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
 def _value(path: str, value: Any, kind: Any) -> None:
     if value == "???":
         raise ConfigError(f"{path}: missing; give it as {path}=... ({describe(kind)})")
-    number_wanted = typing.get_origin(kind) is None and kind is float
-    if number_wanted and isinstance(value, dict) and "_target_" in value:
-        return  # a schedule where a number is the simplest choice
     if not conforms(value, kind):
         words = {None: "null", True: "true", False: "false"}  # as in YAML
         shown = words[value] if value is None or isinstance(value, bool) else repr(value)
         raise ConfigError(f"{path}: expected {describe(kind)}, got {shown}")
 
 
-def _trusted(path: str, target: Any, allow: typing.Iterable[str]) -> None:
-    _value(f"{path}._target_", target, str)
-    if not any(target == p or target.startswith(p + ".") for p in (*TRUSTED, *allow)):
-        package = target.split(".")[0]
-        raise ConfigError(
-            f"{path}._target_: {target} is not allowed: a config may name aelab.*, keras.optimizers.* and packages "
-            f"that you trust; if you trust this one, add allow=[{package}]"
-        )
-
-
-def check_call(path: str, node: dict, extra: dict[str, Any], allow: typing.Iterable[str]) -> declared.Signature:
-    """Check one `_target_` node: the name, each knob's name and type, and that none is lacking."""
-    target = node["_target_"]
-    _trusted(path, target, allow)
-    found = declared.signature(target)
-    if found is None:
-        raise ConfigError(f"{path}._target_: there is no function or class {target}")
+def component(
+    path: str, node: Any, group: str, allow: typing.Iterable[str], extra: dict[str, Any] | None = None
+) -> None:
+    """Check one `_target_` node: that it is of the group, each knob's name and type, and that none is lacking."""
+    if not (isinstance(node, dict) and "_target_" in node):
+        raise ConfigError(f"{path}: expected a component with a _target_, got {node!r}")
+    target, extra = node["_target_"], extra or {}
+    components.verify(path, target, group, allow)
+    knobs = declared.signature(target).knobs
     for name, value in node.items():
         if name in HYDRA_KEYS:
             continue
         if name in extra:
             _value(f"{path}.{name}", value, extra[name])
-        elif name not in found.knobs:
-            raise ConfigError(unknown(f"{path}.{name}", name, [*found.knobs, *extra]))
+        elif name not in knobs:
+            raise ConfigError(unknown(f"{path}.{name}", name, [*knobs, *extra]))
+        elif (group, name) == ("optimizer", "learning_rate") and isinstance(value, dict) and "_target_" in value:
+            component(f"{path}.{name}", value, components.RATE, allow)
         else:
-            _value(f"{path}.{name}", value, found.knobs[name].type)
-    needed = [k for k, knob in found.knobs.items() if knob.required]
+            _knob(f"{path}.{name}", value, knobs[name].type, allow)
+    needed = [k for k, knob in knobs.items() if knob.required]
     needed += [k for k, kind in extra.items() if not conforms(None, kind)]
     if lacking := [k for k in needed if k not in node]:
         raise ConfigError(f"{path}: {target} also needs {', '.join(lacking)}")
-    return found
 
 
-def _walk(path: str, node: Any, extra: dict[str, Any], allow: typing.Iterable[str]) -> None:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            check_call(path, node, extra, allow)
-        for name, value in node.items():
-            _walk(f"{path}.{name}" if path else name, value, extra if "_target_" not in node else {}, allow)
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            _walk(f"{path}[{i}]", value, extra, allow)
+def _knob(path: str, value: Any, kind: Any, allow: typing.Iterable[str]) -> None:
+    """Check a knob's value; it has components in it only where the knob's type says of which group."""
+    group, several = config.group_of(kind)
+    if group and several:
+        _value(path, value, dict)
+        for name, node in value.items():
+            component(f"{path}.{name}", node, group, allow)
+    elif group:
+        component(path, value, group, allow)
+    else:
+        plain(path, value)
+        _value(path, value, kind)
+
+
+def plain(path: str, value: Any) -> None:
+    """Refuse a value that has a component, or a word to Hydra such as `_args_`, at any depth."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if re.fullmatch(r"_\w+_", str(name)):
+                raise ConfigError(f"{path}.{name}: no component can stand here, only values")
+            plain(f"{path}.{name}", inner)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            plain(f"{path}[{i}]", inner)
+
+
+def from_file(where: str, names: typing.Iterable[str]) -> None:
+    """Refuse values that no file may set for a job: what may be called is for the user alone to say."""
+    for name in names:
+        if re.match(r"[+~\s]*(allow|hydra)\b", str(name)):
+            raise ConfigError(f"{where}: {name} cannot be set there; type it on the command line")
+
+
+def hydra(node: dict) -> None:
+    """Refuse callbacks, and logging with classes of its own: Hydra would call them where it shows a config."""
+    for part, value in node.items():
+        if part not in ("launcher", "sweeper") and re.search(r"'(_target_|\(\)|class)':", str(value)):
+            raise ConfigError(f"hydra.{part}: names what Hydra would call, which is not used here; leave it out")
 
 
 def settings(path: str, node: Any, kind: type) -> None:
@@ -104,7 +126,7 @@ def settings(path: str, node: Any, kind: type) -> None:
         _value(f"{path}.{name}", node[name], type_)
 
 
-def _components(group: str, node: Any) -> None:
+def _group(group: str, node: Any, allow: typing.Iterable[str]) -> None:
     """That a group has what the run calls in it: a `_target_`, or names with one each."""
     if group in ONE and not (isinstance(node, dict) and "_target_" in node):
         raise ConfigError(f"{group}: missing; give it as {group}=NAME")
@@ -115,8 +137,13 @@ def _components(group: str, node: Any) -> None:
         if not steps and group != "corruption":
             raise ConfigError(f"{group}: missing; give it as {group}=NAME or {group}=[NAME,NAME]")
         for name, value in steps.items():
-            if not (isinstance(value, dict) and "_target_" in value):
-                raise ConfigError(f"{group}.{name}: expected a component with a _target_, got {value!r}")
+            if not NAME.fullmatch(str(name)):  # figures and columns are named by it
+                raise ConfigError(f"{group}.{name}: expected a name of letters, digits, _ and -")
+            component(f"{group}.{name}", value, group, allow, GROUP_KEYS.get(group))
+    elif isinstance(node, dict) and "_target_" in node:
+        component(group, node, group, allow, GROUP_KEYS.get(group))
+    else:
+        plain(group, node)
 
 
 def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str] = ()) -> None:
@@ -134,7 +161,10 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
             settings(name, cfg.get(name), type_)
         else:
             _value(name, cfg.get(name), type_)
-    allow = cfg["allow"]
+    for group, name in cfg["choices"].items():
+        if name != "" and not (isinstance(name, str) and NAME.fullmatch(name)):  # folders are named by it
+            raise ConfigError(f"choices.{group}: expected the name of a choice, got {name!r}")
+    for name in cfg.keys() - set(groups):
+        plain(name, cfg[name])
     for group in groups:
-        _components(group, cfg.get(group))
-        _walk(group, cfg.get(group), GROUP_KEYS.get(group, {}), allow)
+        _group(group, cfg.get(group), cfg["allow"])

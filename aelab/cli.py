@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import psutil
-from omegaconf import OmegaConf
 
 from aelab import account, check, commands, compose, console, folders, grid, past, space, work
 from aelab.config import AelabError, ConfigError
@@ -65,6 +64,8 @@ def inspect(argv: list[str]) -> int:
     options = [a for a in argv if a not in words]
     extra = [after for option, after in itertools.pairwise(options) if option in ("--config-dir", "-cd")]
     dirs = compose.folders([*extra, *(a.partition("=")[2] for a in options if a.startswith("--config-dir="))])
+    if "--hydra-help" in options:
+        return hydra(["--hydra-help"])  # alone: it would call what a config says of Hydra's logging
     if any(a.partition("=")[0] in ("--cfg", "-c") for a in options):
         with compose.session():
             compose.compose(words, dirs)
@@ -212,7 +213,7 @@ def _resume(argv: list[str]) -> int:
     own, rest, folder, cfg = commands.stored(argv)
     if rest:
         raise ConfigError(f"{rest[0]}: a run is gone on with as it is; to change values, type aelab rerun")
-    words = list(OmegaConf.load(folder / "overrides.yaml"))
+    words = list(account.stored(folder / "overrides.yaml"))
     job = compose.Job(words, cfg, folder.absolute(), compose.signature(cfg))
     if not past.unfinished(job):
         done = (folder / account.NAME).exists() and account.read(folder)["status"] == "FINISHED"

@@ -15,16 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType, Sweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aelab import check, declared, source, store
+from aelab import check, components, declared, source, store
+from aelab.components import CONF
 from aelab.config import ConfigError
 
-_HERE = Path(__file__).resolve().parent
-CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
 PLURALS = {"loss": "losses"}
 # What a run's result does not depend on: left out of its signature.
 ELSEWHERE = (
@@ -174,6 +172,9 @@ def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict
         for part in ("launcher", "sweeper"):
             if not cfg.hydra[part]._target_.rpartition(".")[2].startswith("Basic"):
                 raise ConfigError(f"hydra/{part}: Hydra's others are not used here; leave it out")
+        check.hydra(OmegaConf.to_container(cfg.hydra))
+        if cfg.allow and not any(name_of(o) == "allow" for o in overrides):
+            raise ConfigError("allow: no file can allow packages; if you trust them, type allow=[...] yourself")
         with read_write(cfg):
             cfg.hydra.job.num = number
         HydraConfig.instance().set_config(cfg)
@@ -218,7 +219,10 @@ def verify(cfg: DictConfig, dirs: list[Path], helpers: list[str]) -> None:
     store.allowed(cfg.tracking.uri)
     wanted = declared.kinds("task", cfg.task._target_)
     if fallback is not None and wanted:
-        kind = declared.kinds("dataset", target(choices("dataset", dirs)[fallback]) or "")
+        other = target(choices("dataset", dirs)[fallback])
+        if other:
+            components.verify(f"dataset={fallback}", other, "dataset", cfg.allow)
+        kind = declared.kinds("dataset", other or "")
         if kind and not set(kind) & set(wanted):
             known = ", ".join(fitting("dataset", wanted, dirs))
             raise ConfigError(
@@ -264,11 +268,6 @@ def trust(packages: list[str]) -> None:
     """Make packages of the working folder importable once the user has named them."""
     if packages:
         sys.path.append(str(Path.cwd()))  # last: no file of theirs may stand in for an installed package
-
-
-def build(node: DictConfig, *data, **more):
-    """Call a `_target_` with data in front and its knobs from the config, as plain Python values."""
-    return instantiate(node, *data, **more, _partial_=True, _convert_="all")()  # called here: our errors stay ours
 
 
 def signature(cfg: DictConfig) -> str:

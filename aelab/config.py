@@ -58,6 +58,18 @@ Above = Annotated[float, Range(0, None, open=True)]
 Share = Annotated[float, Range(0, 1)]
 Part = Annotated[float, Range(0, 1, open=True)]
 
+
+class Of(NamedTuple):
+    """What a knob is whose value is itself a component: of a group, called by what has the knob."""
+
+    group: str
+
+
+ModelNode = Annotated[dict, Of("model")]
+"""The config of a model, with its `_target_`."""
+ModelNodes = dict[str, ModelNode]
+SimilarityNode = Annotated[dict, Of("similarity")]
+
 # The kinds of input. A model's first positional parameter is annotated with the kind that it takes, a data set's
 # return value with the kind that it gives, and a task names its own: so they can be matched without an import.
 Image = tuple[int, int, int]
@@ -152,6 +164,13 @@ PARTS = ("input", "biharmonic", "gain", "pca", "real", "palette", "low", "high")
 BESIDE = tuple(f"_{name}" for name in PARTS)
 
 
+def group_of(kind: Any) -> tuple[str | None, bool]:
+    """(the group of the component that a value of this type is, or None; whether it is several by their names)."""
+    several = typing.get_origin(kind) is dict
+    args = typing.get_args(typing.get_args(kind)[1] if several else kind)
+    return next((a.group for a in args if isinstance(a, Of)), None), several
+
+
 def describe(kind: Any) -> str:
     """A type in words, for errors."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -164,6 +183,8 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(a) for a in args)
     if origin in (list, tuple) or kind in (list, tuple):
         return f"a list: each {describe(args[0])}" if args else "a list"
+    if origin is dict or kind is dict:
+        return "values by name"
     names = {
         int: "a whole number",
         float: "a number",
@@ -191,6 +212,8 @@ def conforms(value: Any, kind: Any) -> bool:
         return value in args
     if origin in (Union, types.UnionType):
         return any(conforms(value, a) for a in args)
+    if origin is dict or kind is dict:
+        return isinstance(value, dict)
     if origin in (list, tuple) or kind in (list, tuple):
         return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
     if kind is float:

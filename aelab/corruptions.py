@@ -9,8 +9,8 @@ costs about half a second.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from hydra.utils import instantiate
 
+from aelab.call import bound
 from aelab.config import Count, Level, Pixels, Rows, Share
 
 Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -74,7 +74,7 @@ def swap(x: Rows, rng, /, *, level: Share):
 
 def chain(nodes: Mapping) -> Corruption:
     """All corruptions of a config group, applied in the listed order."""
-    steps = [instantiate(node, _partial_=True) for node in nodes.values() if isinstance(node, Mapping)]
+    steps = [bound(node) for node in nodes.values() if isinstance(node, Mapping)]
 
     def corrupt(x, rng):
         for step in steps:

@@ -45,12 +45,13 @@ class Knob(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What the source says of a function or class: its knobs, and the kinds that it takes and gives."""
+    """What the source says of a function or class: its knobs, the kinds that it takes and gives, how many data."""
 
     knobs: dict[str, Knob]
     takes: tuple[str, ...] | None
     gives: tuple[str, ...] | None
     node: ast.AST
+    data: int = 0
 
 
 def _number(default: ast.expr | None) -> Any:
@@ -81,6 +82,8 @@ def _tree(path: Path) -> ast.Module:
 
 def file_of(parts: list[str]) -> tuple[Path, list[str]] | None:
     """The file of the longest module in a dotted path, and the rest of the path."""
+    if not all(part.isidentifier() for part in parts) or parts[0] == "__main__":  # names, never paths
+        return None
     here = [str(Path.cwd())]  # where a user's own package is looked for, whatever sys.path says yet
     spec = importlib.util.find_spec(parts[0]) or importlib.machinery.PathFinder.find_spec(parts[0], here)
     if spec is None:
@@ -102,58 +105,118 @@ def file_of(parts: list[str]) -> tuple[Path, list[str]] | None:
     return (file, rest) if file.exists() else None
 
 
+def absolute(source: str | None, level: int, module: str, file: Path) -> str:
+    """The module that a `from ... import` in `file`, which is that of `module`, names; `level` is its dots."""
+    if not level:
+        return source or ""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - level + 1], *([source] if source else [])])
+
+
+@functools.cache
+def _names(file: Path, module: str) -> dict[str, ast.AST | str]:
+    """What each name of a module stands for: its definition there, or the dotted path that it is imported from."""
+    found = {}
+    for node in _tree(file).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(node.module, node.level, module, file)
+            found |= {alias.asname or alias.name: f"{source}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = ((a.asname, a.name) if a.asname else (a.name.split(".")[0],) * 2 for a in node.names)
+            found |= dict(names)
+    return found
+
+
 @functools.cache
 def _definition(target: str) -> tuple[ast.AST, str] | None:
     """The function or class that a dotted path names, and its module, through re-exports."""
-    parts = target.split(".")
-    found = file_of(parts)
-    if found is None or len(found[1]) != 1:
-        return None
-    (file, (name,)) = found
-    module = ".".join(parts[:-1])
-    for node in _tree(file).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            return node, module
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _definition(f"{node.module}.{alias.name}")
+    seen = set()
+    while target not in seen:  # two modules may import a name from each other
+        seen.add(target)
+        parts = target.split(".")
+        found = file_of(parts)
+        if found is None or len(found[1]) != 1:
+            return None
+        module = ".".join(parts[:-1])
+        stands_for = _names(found[0], module).get(parts[-1])
+        if not isinstance(stands_for, str):
+            return stands_for and (stands_for, module)
+        target = stands_for
     return None
 
 
-def signature(target: str) -> Signature | None:
-    """The signature of a dotted path, or None where there is no such function or class."""
+def full_name(target: str) -> str | None:
+    """The dotted path of a function or class where it is defined; None where there is none."""
     found = _definition(target)
+    return found and f"{found[1]}.{found[0].name}"
+
+
+def bases(target: str) -> list[str]:
+    """The dotted paths, where they are defined, of the classes that a class names as its bases."""
+    found = _definition(target)
+    if found is None or not isinstance(found[0], ast.ClassDef):
+        return []
+    node, module = found
+    names, paths = _names(file_of(module.split("."))[0], module), []
+    for base in map(ast.unparse, node.bases):
+        head, _, rest = base.partition(".")
+        stands_for = names.get(head)
+        path = stands_for if isinstance(stands_for, str) else f"{module}.{head}"
+        paths.append(full_name(f"{path}.{rest}" if rest else path))
+    return [path for path in paths if path]
+
+
+def derives(target: str, base: str) -> bool:
+    """Whether a class is derived from another, directly or through others."""
+    wanted, open_, seen = full_name(base), bases(target), set()
+    while open_:
+        name = open_.pop()
+        if name == wanted:
+            return True
+        open_ += [] if name in seen else bases(name)
+        seen.add(name)
+    return False
+
+
+def methods(target: str) -> set[str]:
+    """The names of the methods in the body of a class; none of a function."""
+    found = _definition(target)
+    body = found[0].body if found and isinstance(found[0], ast.ClassDef) else ()
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def signature(target: str, derived: tuple[str, ...] = ()) -> Signature | None:
+    """The signature of a dotted path, or None where there is no such function or class.
+
+    `derived` are classes that it was come to from: a class that is its own base has no end.
+    """
+    found = None if target in derived else _definition(target)
     if found is None:
         return None
-    node, module = found
+    derived = (*derived, target, full_name(target))
+    node, _ = found
     function = node
     if isinstance(node, ast.ClassDef):
         function = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
         if function is None:
-            return _inherited(node, module) or Signature({}, None, None, node)
+            return _inherited(target, derived) or Signature({}, None, None, node)
     spec = function.args
     keyword = list(zip(spec.kwonlyargs, spec.kw_defaults, strict=True))
     plain = spec.args[1:] if isinstance(node, ast.ClassDef) and not spec.posonlyargs else spec.args
     defaults = [None] * (len(plain) - len(spec.defaults)) + spec.defaults[-len(plain) :] if plain else []
     keyword += list(zip(plain, defaults, strict=True))
     knobs = {a.arg: Knob(_type(a.annotation, d), d is None) for a, d in keyword}
-    if spec.kwarg and isinstance(node, ast.ClassDef) and (base := _inherited(node, module)):
+    if spec.kwarg and isinstance(node, ast.ClassDef) and (base := _inherited(target, derived)):
         knobs = {**{k: v._replace(required=False) for k, v in base.knobs.items()}, **knobs}
     data = [a for a in spec.posonlyargs if a.arg != "self"]
     takes = KINDS.get(_name(data[0].annotation) or "") if data else None
-    return Signature(knobs, takes, KINDS.get(_name(function.returns) or ""), node)
+    return Signature(knobs, takes, KINDS.get(_name(function.returns) or ""), node, len(data))
 
 
-def _inherited(node: ast.ClassDef, module: str) -> Signature | None:
-    for base in node.bases:
-        name = ast.unparse(base).split(".")[-1]
-        found = signature(f"{module}.{name}")
-        if found is None and (here := _definition(f"{module}.{node.name}")):
-            found = signature(f"{here[1]}.{name}")
-        if found:
-            return found
-    return None
+def _inherited(target: str, derived: tuple[str, ...]) -> Signature | None:
+    return next(filter(None, (signature(base, derived) for base in bases(target))), None)
 
 
 def class_value(target: str, name: str) -> Any:

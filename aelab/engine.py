@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from aelab import account, claims, compose, console, folders, grid, plan, search, source, sweep, tracking, work
+from aelab.call import build, located
 from aelab.compose import Job
 from aelab.config import AelabError, ConfigError
 from aelab.plan import Step
@@ -26,7 +26,7 @@ def run_grid(jobs: list[Job], steps: list[Step], client) -> int:
     if cfg.launcher._target_ == work.INLINE:  # what is imported now is not changed by an edit; other launchers compare
         open_ = [OmegaConf.to_container(job.cfg) for job, step in zip(jobs, steps, strict=True) if not step.settled]
         for target in set().union(*map(source.targets, open_)):
-            get_object(target)
+            located(target)
     name = f"sweep-{cfg.choices.task} ({len(jobs)} jobs)"
     with parent(cfg, grid.sign(jobs), name, jobs[0].folder.parent, client) as (log, home):
         placed = [_placed(job, step, home) for job, step in zip(jobs, steps, strict=True)]
@@ -112,7 +112,7 @@ def perform(
             running[number] = Work(number, job, log.run_id, trial)
             yield running[number]
 
-    launched, why = compose.build(cfg.launcher, works(), work.elsewhere), "stopped: another job failed"
+    launched, why = build(cfg.launcher, works(), work.elsewhere), "stopped: another job failed"
     try:
         with contextlib.closing(launched):
             for one, outcome in launched:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pandas as pd
-from hydra.utils import instantiate
 from keras import ops
 
 from aelab import backend, callbacks, console
+from aelab.call import bound
 from aelab.callbacks import TrainingError
 from aelab.config import Fit
 
@@ -40,10 +40,7 @@ def members(outputs) -> list[dict]:
 
 def partials(nodes: Mapping, *without: str) -> dict[str, Callable]:
     """The functions of a config group by name, their knobs filled in; `without` are the group's own keys."""
-    return {
-        name: instantiate({k: v for k, v in node.items() if k not in without}, _partial_=True)
-        for name, node in nodes.items()
-    }
+    return {name: bound(node, *without) for name, node in nodes.items()}
 
 
 class Objective(keras.Model):

@@ -76,6 +76,7 @@ def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
     except (HydraException, ValueError) as error:  # ValueError: Hydra's of model=3
         raise compose.explain(error, words, dirs) from error
     check.settings("sweep", OmegaConf.to_container(cfg.sweep), Sweep)
+    check.from_file("sweep.over", cfg.sweep.over or ())
     return cfg
 
 
@@ -144,6 +145,7 @@ def table(file: Path) -> list[list[str]]:
         raise ConfigError(f"sweep.table={file}: cannot be read ({error})") from error
     except ValueError as error:
         raise ConfigError(f"sweep.table={file}: is empty; expected a header with names of values") from error
+    check.from_file(f"sweep.table={file}", header)
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise ConfigError(f"sweep.table={file}: row {number} has {len(row)} fields, the header {len(header)}")

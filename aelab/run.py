@@ -18,6 +18,7 @@ from aelab import (
     archive,
     backend,
     callbacks,
+    check,
     circumstances,
     compose,
     console,
@@ -27,7 +28,7 @@ from aelab import (
     tracking,
 )
 from aelab import report as pages
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import BESIDE, ConfigError
 from aelab.data.load import load
 from aelab.data.record import fingerprint
@@ -87,11 +88,13 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
 
 def optimizer(cfg: DictConfig, steps: int):
     """The optimizer, with its learning rate on the schedule over so many steps."""
-    return build(cfg.optimizer, learning_rate=build(cfg.schedule, cfg.optimizer.learning_rate, steps))
+    rate = cfg.optimizer.learning_rate
+    rate = build(rate) if isinstance(rate, DictConfig) else rate  # a schedule of Keras, beside schedule=constant
+    return build(cfg.optimizer, learning_rate=build(cfg.schedule, rate, steps))
 
 
 def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
-    """Another data set's config node, its interpolations resolved within this run's config."""
+    """Another data set's config node, its interpolations resolved within this run's config; checked as its own is."""
     files = compose.choices("dataset", compose.folders([]))
     if name not in files:
         raise ConfigError(f"dataset.fallback={name}: no such dataset; there are: {', '.join(files)}")
@@ -99,7 +102,9 @@ def dataset_choice(cfg: DictConfig, name: str) -> DictConfig:
     if "_target_" not in node:
         raise ConfigError(f"dataset={name} needs a path of yours: it can be asked for, but not fallen back on")
     root = OmegaConf.create({**cfg, "dataset": node})
-    return OmegaConf.create(OmegaConf.to_container(root.dataset, resolve=True))
+    plain = OmegaConf.to_container(root.dataset, resolve=True)
+    check.component(f"dataset={name}", plain, "dataset", cfg.allow, check.GROUP_KEYS["dataset"])
+    return OmegaConf.create(plain)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import filelock
 from omegaconf import DictConfig, OmegaConf
 
 from aelab import check, compose, console, database
+from aelab.call import build
 from aelab.config import AelabError, ConfigError, Count, Stopped, Whole
 from aelab.space import Space, better
 from aelab.store import address
@@ -177,7 +178,7 @@ class Search:
         # Draws depend on the seed and the trial's number, not on how often the search was started again.
         seed = int(hashlib.sha256(f"{self.seed},{number}".encode()).hexdigest()[:8], 16)
         with console.unbroken():
-            self.study.sampler = compose.build(self.sampler, seed)
+            self.study.sampler = build(self.sampler, seed)
             trial = self.study.ask() if known is None else optuna.trial.Trial(self.study, known)
             words = self._words(trial)  # draws what was not drawn before
         told = Trial(self.file, self.name, number, self.goal, self.prune) if self.prune else None

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from hydra.utils import instantiate
 from scipy.spatial.distance import cdist
 
+from aelab.call import bound
 from aelab.config import AelabError, Count, Level, Share, Whole
 
 MEMORY = 16 * 2**20
@@ -303,5 +303,5 @@ class Learned:
 
 def fitted(node: Mapping, vectors: np.ndarray, likes) -> Callable:
     """The similarity of a config node, its knobs filled in; a learned one is fitted on vectors (i, d) and likes."""
-    made = instantiate(node, _partial_=True, _convert_="all")
+    made = bound(node)
     return made().fit(vectors, likes) if isinstance(made.func, type) else made

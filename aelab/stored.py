@@ -5,11 +5,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from aelab import archive, backend, compose, console, corruptions, report
-from aelab.compose import build
+from aelab.call import build, located
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.arrays import read_arrays
 from aelab.data.columns import encode
@@ -24,7 +23,7 @@ def model_of(cfg: DictConfig, folder: Path, shape):
     """The trained model of a run folder."""
     file = folder / "model.keras"
     if file.exists():
-        get_method(cfg.model._target_)  # its module may have layers of its own, which Keras must know
+        located(cfg.model._target_)  # its module may have layers of its own, which Keras must know
         return backend.restored(file)
     if (folder / "model.skops").exists():
         return archive.read(folder / "model.skops")

@@ -24,7 +24,7 @@ from sklearn.metrics import (
 )
 
 from aelab import archive, backend, compose, corruptions, past, stored
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import AelabError, DataError
 from aelab.data.load import load
 from aelab.fit import fit

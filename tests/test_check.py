@@ -30,11 +30,11 @@ def mine(tmp_path, monkeypatch):
     """A working folder with a user's own package, and a function that writes a YAML into its ./conf."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine_py.py").write_text(
-        "import os\nfrom aelab.config import Count, Image\n"
+        "import os\nfrom aelab.config import Count, Image\nfrom aelab.tasks.task import Task\n"
         "Sound = tuple[int]\n"
         "def net(shape: Image, /, *, width: Count, plain): ...\n"
         "def wave(shape: Sound, /, *, width: Count): ...\n"
-        "class Listen:\n    '''Hear.'''\n    kinds = ('sound',)\n    def __init__(self, *, seconds: Count): ...\n"
+        "class Listen(Task):\n    '''Hear.'''\n    kinds = ('sound',)\n    def __init__(self, *, seconds: Count): ...\n"
         "def hum(target, output, /): ...\n"
     )
 
@@ -45,6 +45,7 @@ def mine(tmp_path, monkeypatch):
 
     declared._definition.cache_clear()  # another test may have had another mine_py
     declared._tree.cache_clear()
+    declared._names.cache_clear()
     yield write
     declared._definition.cache_clear()
 
@@ -54,7 +55,9 @@ IMAGE_MODELS, ROW_MODELS = (", ".join(compose.fitting("model", (kind,), [compose
 DATASETS = ", ".join(compose.choices("dataset", [compose.CONF]))
 LOSSES = ", ".join(compose.choices("loss", [compose.CONF]))
 RATE = "optimizer.learning_rate={_target_:keras.optimizers.schedules.CosineDecay,initial_learning_rate:0.1"
-TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packages that you trust; if you trust this"
+TRUST = "is not allowed: a config may name aelab's own and packages that you trust; if you trust this"
+NO_MODEL = "is not a model; give model=NAME, or with allow=[PACKAGE] one of yours: def name(shape, /, *, knobs)"
+NO_RATE = "is not a schedule of a learning rate; give a number"
 
 
 @pytest.mark.parametrize(
@@ -127,13 +130,13 @@ TRUST = "is not allowed: a config may name aelab.*, keras.optimizers.* and packa
         ("loss=[]", "loss: missing; give it as loss=NAME or loss=[NAME,NAME]"),
         ("metric=[]", "metric: missing; give it as metric=NAME or metric=[NAME,NAME]"),
         # what a config may not name
-        ("model._target_=os.system", f"model._target_: os.system {TRUST} one, add allow=[os]"),
-        ("model._target_=keras.layers.Dense", f"model._target_: keras.layers.Dense {TRUST} one, add allow=[keras]"),
-        ("model._target_=aelabx.y", f"model._target_: aelabx.y {TRUST} one, add allow=[aelabx]"),
+        ("model._target_=os.system", f"model._target_: os.system is not allowed: it {NO_MODEL}"),
+        ("model._target_=keras.layers.Dense", f"model._target_: keras.layers.Dense is not allowed: it {NO_MODEL}"),
+        ("model._target_=aelabx.y", f"model._target_: aelabx.y is not allowed: it {NO_MODEL}"),
         ("+model.x._target_=os.system", "model.x: unknown; there are: KNOBS"),
         (
             "optimizer.learning_rate={_target_:os.system,command:ls}",
-            f"optimizer.learning_rate._target_: os.system {TRUST} one, add allow=[os]",
+            f"optimizer.learning_rate._target_: os.system is not allowed: it {NO_RATE}",
         ),
         (
             "model._target_=aelab.models.unet.nope",

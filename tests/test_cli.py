@@ -106,7 +106,9 @@ def test_a_users_config_is_checked_against_the_users_source(user):
 
 
 def test_a_task_refuses_what_does_not_fit_it(user):
-    (user / "mine" / "tasks.py").write_text("class Forecast:\n    kinds = ('series',)\n")
+    (user / "mine" / "tasks.py").write_text(
+        "from aelab.tasks.task import Task\n\n\nclass Forecast(Task):\n    kinds = ('series',)\n"
+    )
     (user / "conf" / "task").mkdir()
     (user / "conf" / "task" / "forecast.yaml").write_text("_target_: mine.tasks.Forecast\n")
     result = commands.run("task=forecast", "allow=[mine]", "dataset=digits", cwd=user)

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from aelab import past, stored
-from aelab.compose import build
+from aelab.call import build
 from aelab.tasks import colorize
 from aelab.tasks.colorize import luminance
 

@@ -9,7 +9,7 @@ from tensorflow.python.framework import config
 from test_fit import Log
 
 from aelab import backend, compose
-from aelab.compose import build
+from aelab.call import build
 from aelab.data.load import load
 from aelab.data.record import Split
 from aelab.fit import fit

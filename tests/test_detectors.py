@@ -143,7 +143,7 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_a_file_that_names_another_packages_code_is_not_read(thing, name, tmp_path):
     archive.write({"scores": [thing]}, tmp_path / "model.skops")
-    with pytest.raises(AelabError, match=f"names {name}, which is neither ours nor scikit-learn's; not read"):
+    with pytest.raises(AelabError, match=f"has {name} in it, which no model of aelab has; not read"):
         archive.read(tmp_path / "model.skops")
 
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-ERRORS = re.findall(r"^    \$ (.+)\n    (aelab: .+)$", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("errors.md", "security.md"))
+ERRORS = re.findall(r"^    \$ (.+)\n    (aelab: .+)$", PAGES, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("line", "said"), ERRORS, ids=[line for line, _ in ERRORS])

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from aelab import frechet
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.digits import digits
 from aelab.data.record import Split

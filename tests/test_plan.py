@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aelab import compose, grid, plan, source
+from aelab import compose, declared, grid, plan, source
 from aelab.plan import Past
 
 
@@ -54,6 +54,51 @@ def test_the_code_that_a_config_uses_is_part_of_the_signature(tmp_path, monkeypa
     assert same == (tmp_path / "two" / "models.py").read_text()
     versions = {name: source.version({"_target_": f"{name}.helper.x"}) for name in ("one", "two", "three")}
     assert versions["one"] == versions["two"] != versions["three"]
+
+
+IMPORTS = (
+    "from .layers import x",
+    "from . import layers",
+    "from .layers import *",
+    "from .import layers as l",
+    "import lab.layers as x",
+    "from lab.layers import x  # (",
+    "from lab import (\n    one,  # not (this)\n    layers,\n)",
+    "from lab import one, \\\n    layers",
+    "x = 1; from . import layers",
+    "def net(shape, /):\n    from .layers import x",
+    "if True: from .layers import x",
+)
+
+
+@pytest.mark.parametrize("line", IMPORTS)
+def test_every_way_to_import_a_file_makes_it_part_of_the_signature(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    for name in ("__init__", "layers", "one", "other"):
+        (folder / f"{name}.py").write_text("x = 1\n")
+    (folder / "models.py").write_text(f"{line}\n")
+    found = {file.stem for file in source.files.__wrapped__("lab.models.net")}
+    assert found - {"one"} == {"__init__", "models", "layers"}
+
+
+def test_a_subpackages_relative_imports_are_followed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab" / "nets").mkdir(parents=True)
+    texts = {
+        "__init__": "from .nets import net\n",
+        "shared": "x = 1\n",
+        "nets/__init__": "from .deep import net\n",
+        "nets/deep": "from ..shared import x\nfrom .. import more\ndef net(shape, /): ...\n",
+        "more": "",
+        "other": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / "lab" / f"{name}.py").write_text(text)
+    found = {file.relative_to(tmp_path / "lab").with_suffix("").as_posix() for file in source.files("lab.net")}
+    assert found == texts.keys() - {"other"}
+    assert declared.full_name("lab.net") == "lab.nets.deep.net"
 
 
 def test_code_that_only_draws_is_not():

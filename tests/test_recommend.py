@@ -16,8 +16,8 @@ from contract import component, frozen, listed, node
 from scipy.sparse import csr_array
 
 from aelab import backend, compose, corruptions, losses, ranking
+from aelab.call import build
 from aelab.cli import dispatch
-from aelab.compose import build
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.catalogue import titles
 from aelab.data.load import load

@@ -15,7 +15,7 @@ from test_fit import Log, Restore, X, linear, two_optima
 from test_fit import config as settings
 
 from aelab import backend, callbacks, cli, compose, corruptions, tracking
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import AelabError
 from aelab.data.load import load
 from aelab.fit import fit

@@ -33,6 +33,8 @@ def fetch(folder: str, filename: str, *, urls: list[str], md5: str, data_dir: st
     if found:
         return found
     cache = roots[-1]
+    if Path(folder).is_absolute() or ".." in Path(folder).parts:  # it may stand in a run folder that is another's
+        raise DataError(f"{folder}/{filename}: no such file, and none is downloaded to there: expected a relative path")
     failures = []
     for url in urls:
         failure = knock(url)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import DataError, DataUnavailable
 from aelab.data.limits import free_memory, size
 from aelab.data.record import Data

@@ -6,8 +6,8 @@ Letters in shapes: u users, i items, d features.
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from aelab.compose import build
-from aelab.config import ConfigError, Count, Interactions, Level, Share, Whole
+from aelab.call import build
+from aelab.config import ConfigError, Count, Interactions, Level, ModelNodes, Share, SimilarityNode, Whole
 from aelab.similarities import fitted
 
 BLOCK = 1 << 23
@@ -73,7 +73,7 @@ class ItemKNN(Linear):
     `similarity` is the config of one: `similarity=NAME` on the command line.
     """
 
-    def __init__(self, shape: Interactions, /, *, neighbours: Count, similarity: dict):
+    def __init__(self, shape: Interactions, /, *, neighbours: Count, similarity: SimilarityNode):
         self.neighbours, self.similarity = neighbours, similarity
 
     def fit(self, lists) -> None:
@@ -154,7 +154,7 @@ class Blend:
     `members` are configs of models of this file, by names; `weights` are theirs, in order.
     """
 
-    def __init__(self, shape: Interactions, /, *, members: dict, weights: list[float]):
+    def __init__(self, shape: Interactions, /, *, members: ModelNodes, weights: list[float]):
         if len(members) != len(weights):
             raise ConfigError(f"model.weights: expected {len(members)}, one for each of {', '.join(members)}")
         self.members, self.weights = [build(node, shape) for node in members.values()], weights

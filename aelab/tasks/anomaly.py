@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
-from aelab import archive, compose, figures
+from aelab import archive, figures
+from aelab.call import build
 from aelab.config import AelabError, Count, Share, Whole
 from aelab.data.record import Split
 from aelab.evaluate import Result
@@ -32,7 +33,7 @@ class Anomaly(Task):
         """Features instead of raw rows; the preparation is fitted on normal training rows alone."""
         if self.preparation is None:
             self.columns = data.columns
-            self.preparation = compose.build(cfg.preparation, data.train.x[data.train.y == 0], data.columns)
+            self.preparation = build(cfg.preparation, data.train.x[data.train.y == 0], data.columns)
         elif (data.columns.names, data.columns.categories) != (self.columns.names, self.columns.categories):
             own = self.columns.categories
             differs = [n for n in data.columns.names if data.columns.categories.get(n) != own.get(n)]
@@ -59,13 +60,13 @@ class Anomaly(Task):
         calm = data.train.x[data.train.y == 0]
         self.centre = np.median(calm, axis=0)
         try:
-            self.scores = [compose.build(cfg.score, calm, made) for made in self.predict(model, calm)]
+            self.scores = [build(cfg.score, calm, made) for made in self.predict(model, calm)]
             scores = self.score(model, data.validation.x)
         except KeyError as error:
             raise AelabError(
                 f"score={cfg.choices.score}: model={cfg.choices.model} gives no {error}; take another score"
             ) from error
-        self.threshold = compose.build(cfg.threshold, data.validation.y > 0, scores)
+        self.threshold = build(cfg.threshold, data.validation.y > 0, scores)
 
     def score(self, model, x, made=None) -> np.ndarray:
         """How strange each row is, float (n,): the mean over the members of a model; `made` is what it predicted."""

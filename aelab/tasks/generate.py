@@ -8,11 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-from hydra.utils import instantiate
 from sklearn.decomposition import PCA
 
 from aelab import account, backend, console, figures, frechet
-from aelab.config import AelabError, ConfigError, Count, Whole
+from aelab.call import build
+from aelab.config import AelabError, ConfigError, Count, ModelNode, Whole
 from aelab.data.record import sample
 from aelab.evaluate import evaluate, unaided
 from aelab.fit import stream
@@ -40,7 +40,7 @@ class Generate(Task):
 
     kinds = ("drawn image",)
 
-    def __init__(self, *, judge: str | None, judge_epochs: Count, classifier: dict, kept: Whole, rows: Count):
+    def __init__(self, *, judge: str | None, judge_epochs: Count, classifier: ModelNode, kept: Whole, rows: Count):
         self.judge, self.judge_epochs, self.classifier = judge, judge_epochs, classifier
         self.kept, self.rows, self.judged = kept, rows, None
 
@@ -97,7 +97,7 @@ class Generate(Task):
     def trained_judge(self, data, seed: int) -> keras.Model:
         """A classifier that has learnt the labels of the training images."""
         keras.utils.set_random_seed(seed)
-        judge = instantiate(self.classifier, (data.shape, len(data.label_names)), _convert_="all")
+        judge = build(self.classifier, (data.shape, len(data.label_names)))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         judge.compile("adam", loss, steps_per_execution=16, jit_compile=False)
         with console.out.status("training the judge"):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from aelab import charts, export, figures, memory
-from aelab.compose import build
+from aelab.call import build
 from aelab.config import ConfigError, Count, Level, Whole
 from aelab.data.record import Split
 from aelab.evaluate import Result
