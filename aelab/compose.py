@@ -155,6 +155,7 @@ def based(overrides: list[str], dirs: list[Path], bases: dict) -> tuple[DictConf
     key = (*(o.input_line for o in parsed if o not in plain), *(o.key_or_group for o in plain))
     if key not in bases:
         made = hydra_compose("config", search_path(dirs) + overrides, return_hydra_config=True)
+        check.hydra(OmegaConf.to_container(made.hydra))
         bases[key] = made, OmegaConf.to_yaml(made)
     cfg, text = copy.deepcopy(bases[key][0]), bases[key][1]
     for o in plain:
@@ -172,8 +173,7 @@ def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict
         for part in ("launcher", "sweeper"):
             if not cfg.hydra[part]._target_.rpartition(".")[2].startswith("Basic"):
                 raise ConfigError(f"hydra/{part}: Hydra's others are not used here; leave it out")
-        check.hydra(OmegaConf.to_container(cfg.hydra))
-        if cfg.allow and not any(name_of(o) == "allow" for o in overrides):
+        if cfg.get("allow") and not any(name_of(o) == "allow" for o in overrides):
             raise ConfigError("allow: no file can allow packages; if you trust them, type allow=[...] yourself")
         with read_write(cfg):
             cfg.hydra.job.num = number

@@ -77,7 +77,10 @@ def _name(annotation: ast.expr | None) -> str | None:
 
 @functools.cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise config.ConfigError(f"{path}: is no Python: {' '.join(str(error).split())}") from error
 
 
 def file_of(parts: list[str]) -> tuple[Path, list[str]] | None:

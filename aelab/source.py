@@ -19,7 +19,7 @@ INSTALLED = "keras."
 @functools.cache
 def _own(file: Path, module: str) -> frozenset[str]:
     """The modules of its own package that a file imports, also inside functions; `module` is the file's own."""
-    text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
+    text = re.sub(r"#.*", "", file.read_text(encoding="utf-8", errors="replace"))
     text, found = re.sub(r"[;:][ \t]*(?=from\b|import\b)", "\n", text), set()
     for source, names in IMPORT.findall(text):
         wanted = [n.split()[0] for n in re.sub(r"[()\\\n]", " ", names).split(",") if n.strip()]

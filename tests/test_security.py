@@ -185,6 +185,12 @@ def test_what_a_package_has_from_elsewhere(lab):
     components.verify("model", "lab.strange", "model", ("lab", "other"))
 
 
+@pytest.mark.parametrize("code", [b"def net(:", b"\xff", b"x = '\x00'"])
+def test_a_package_that_is_no_python_is_one_line(code, lab):
+    (lab / "broken.py").write_bytes(code)
+    assert "broken.py: is no Python: " in refusal(components.verify, "model", "lab.broken.net", "model", ("lab",))[0]
+
+
 # ---- at any depth, by any way in
 
 
