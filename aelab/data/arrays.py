@@ -5,6 +5,7 @@ import lzma
 import math
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -97,6 +98,8 @@ def read_array(stream: BinaryIO, size: int, where: str) -> np.ndarray:
         at += len(block)
     if not needed:
         return np.empty(shape, dtype)
+    if dtype.kind == "U" and buffer.view(np.dtype("u4").newbyteorder(dtype.byteorder)).max() > sys.maxunicode:
+        raise ValueError("texts with numbers that are no characters")
     return buffer.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 

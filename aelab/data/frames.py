@@ -137,11 +137,19 @@ def parquet(file: Path, chunk: int | None) -> Iterator[pd.DataFrame]:
         afford(16 * rows * len(source.schema_arrow), str(file), REMEDY)  # a number, in Arrow's form and in pandas's
         first = 0
         for batch in [source.read()] if chunk is None else source.iter_batches(chunk):
-            frame = batch.to_pandas().reset_index(drop=True)
+            frame = pandas_form(batch, file).reset_index(drop=True)
             frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in decimals if name in frame})
             frame.index += first
             first += len(frame)
             yield frame
+
+
+def pandas_form(batch, file: Path) -> pd.DataFrame:
+    """Rows of Arrow's as a frame, as the notes say that pandas leaves in a Parquet file: the kinds of its columns."""
+    try:
+        return batch.to_pandas()
+    except (LookupError, TypeError, AttributeError) as error:  # Arrow takes the notes as they come
+        raise DataError(f"{file}: its pandas metadata are broken ({shown(repr(error))}); write it again") from error
 
 
 NUMBERS, OTHER_TYPES = ("integer", "floating", "boolean", "decimal"), ("timestamp", "date", "null")

@@ -8,7 +8,9 @@ from aelab.config import DataError
 from aelab.data.limits import afford, free_memory, regular, size
 
 BLOCK = 1 << 20
-"""Bytes that are read at a time."""
+"""Bytes that are given to pandas at a time."""
+READ_AHEAD = 1 << 16
+"""Bytes that are read at a time: few, so that how much of a gzip file is read says how much is still to come."""
 LONGEST_LINE = 64 << 20
 MOST_COLUMNS = 100_000
 """More fields in the first line than this make pandas slower than anyone waits."""
@@ -24,9 +26,9 @@ class Lines(io.RawIOBase):
     """
 
     def __init__(self, file: Path, delimiter: str, whole: bool):
-        length, self.file, self.whole, self.delimiter = regular(file), file, whole, delimiter.encode()
-        self.raw = file.open("rb", buffering=BLOCK)
-        start = self.raw.peek(BLOCK)
+        self.length, self.file, self.whole, self.delimiter = regular(file), file, whole, delimiter.encode()
+        self.raw = file.open("rb", buffering=READ_AHEAD)
+        start = self.raw.peek(READ_AHEAD)
         packed = file.suffix == ".gz"
         if found := next((kind for magic, kind in OTHERS.items() if start.startswith(magic)), None):
             raise self.refusal(f"expected CSV, plain or gzip, got {found}; unpack it, or name Parquet .parquet")
@@ -37,7 +39,7 @@ class Lines(io.RawIOBase):
         self.first, self.rate = None, 1.0
         if whole and not packed:
             self.rate = expansion(start, self.delimiter)
-            afford(int(length * self.rate), str(file), REMEDY)
+            afford(int(self.length * self.rate), str(file), REMEDY)
 
     def refusal(self, said: str) -> DataError:
         """The error for what is no table."""
@@ -59,12 +61,18 @@ class Lines(io.RawIOBase):
         self.read_bytes += len(block)
         if self.whole and self.read_bytes >> 26 >= self.mark:  # every 64 MiB
             self.mark = (self.read_bytes >> 26) + 1
-            if (needed := int(self.read_bytes * (self.rate - 1))) > (free := free_memory()):
-                raise DataError(
-                    f"{self.file}: its first {size(self.read_bytes)} would take about {size(needed)} more of memory, "
-                    f"and {size(free)} are free; {REMEDY}"
-                )
+            self.check_memory()
         return len(block)
+
+    def check_memory(self) -> None:
+        """DataError where what has come does not fit into memory, or a gzip file unpacks to twice as much and more."""
+        share, free = self.raw.tell() / self.length, free_memory()
+        needed = self.read_bytes * (self.rate - 1)
+        if needed > free or needed / share > 2 * free:
+            raise DataError(
+                f"{self.file}: would take about {size(needed / share)} more of memory, by its first "
+                f"{size(self.read_bytes)}, and {size(free)} are free; {REMEDY}"
+            )
 
     def check_lines(self, block: bytes) -> None:
         """DataError for a first line with too many fields, and for a line that is too long."""

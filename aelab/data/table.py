@@ -13,6 +13,10 @@ from aelab.data.limits import quoted, shown, unknown_name
 from aelab.data.record import Data, Split, Table, fingerprint, sample
 
 
+LONGEST_DATE = 100
+"""Characters of a date."""
+
+
 def table(
     *,
     name: str,
@@ -121,12 +125,15 @@ def clock_of(frame: pd.DataFrame, time: str, where: str) -> np.ndarray:
         raise DataError(f"{where}: column {shown(time)}: expected a time in every row, got none in line {lines}")
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy()
+    bad = column.map(lambda value: isinstance(value, str) and len(value) > LONGEST_DATE)
     try:
-        return pd.to_datetime(column).to_numpy()
+        if not bad.any():  # pandas takes seconds, or minutes, to see that a long text is no date
+            return pd.to_datetime(column).to_numpy()
+        said = ""
     except (ValueError, TypeError) as error:
-        bad = column[pd.to_datetime(column, errors="coerce").isna()].head(3)
-        named = ", ".join(f"{quoted(v)} in line {line}" for line, v in bad.items()) or shown(str(error), 200)
-        raise DataError(f"{where}: column {shown(time)}: expected numbers or dates of one form, got {named}") from error
+        said, bad = shown(str(error), 200), pd.to_datetime(column, errors="coerce").isna()
+    said = ", ".join(f"{quoted(v)} in line {line}" for line, v in column[bad].head(3).items()) or said
+    raise DataError(f"{where}: column {shown(time)}: expected numbers or dates of one form, got {said}")
 
 
 def cut(rows: np.ndarray, y: np.ndarray, share: float, seed: int, clock: np.ndarray | None) -> tuple:
