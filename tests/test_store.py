@@ -73,7 +73,7 @@ def test_a_kill_while_the_store_is_made_leaves_none_or_all_of_it(tmp_path):
 def half_made(file: Path, statements: int) -> bytes:
     """The file of a store whose making was stopped after so many statements; its content."""
 
-    class Kill(BaseException):
+    class Kill(Exception):
         pass
 
     count = iter(range(statements))
@@ -128,7 +128,8 @@ def test_what_is_no_half_store_is_left_as_it_is(kind, tmp_path):
         with contextlib.closing(sqlite3.connect(file)) as other:
             other.executescript("CREATE TABLE cats (name); CREATE TABLE runs (id)")
     elif kind == "older":
-        tracking.connect(None, str(tmp_path))
+        tracking.connect(None, str(tmp_path / "new"))
+        shutil.copy(tmp_path / "new" / "mlflow.db", file)  # by a name that MLflow does not remember
         with contextlib.closing(sqlite3.connect(file)) as other, other:
             other.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     elif kind == "text":
