@@ -249,7 +249,7 @@ def test_reading_needs_no_writing(tmp_path_factory, open_path, capsys, monkeypat
     out = open_path / "out"
     out.mkdir()
     out.chmod(0o777)
-    np.save(out / "in.npy", np.zeros((2, 8, 8), np.float32))
+    np.save(out / "in.npy", np.zeros((2, 28, 28), np.float32))
     shape = json.loads((folder / "metrics.json").read_text())
     assert "test/psnr" in shape
     run_id = account.read(folder)["run_id"]
@@ -276,7 +276,7 @@ def test_reading_needs_no_writing(tmp_path_factory, open_path, capsys, monkeypat
     assert re.search(r"evaluations/\w+\.json: cannot be written .*; add output=FILE\.json", said[0].err)
     assert "psnr" in said[0].out
     assert json.loads((out / "e.json").read_text())["test/psnr"] == pytest.approx(shape["test/psnr"], rel=1e-3)
-    assert np.load(out / "o.npy").shape == (2, 8, 8, 1)
+    assert np.load(out / "o.npy").shape == (2, 28, 28, 1)
     assert "2 new" in said[4].out
     assert [one.err for one in said[1:]] == [""] * 4
 
