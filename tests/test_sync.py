@@ -603,6 +603,17 @@ def test_run_json_is_checked_before_it_is_believed(key, tmp_path):
         assert str(caught.value).isprintable()
 
 
+def test_run_json_is_whole_from_its_first_moment(home, tmp_path):
+    here, _ = home
+    folder = here / "runs" / "first moment"
+    with tracking.start(config(here), folder, "first moment"):
+        told = account.read(folder)
+    for key in ("run_id", "experiment", "start_time", "end_time", "status", "reason", "log_model", "tags"):
+        (tmp_path / "run.json").write_text(json.dumps({k: v for k, v in told.items() if k != key}))
+        with pytest.raises(AelabError, match=rf"run\.json: is not whole, lacks {key};"):
+            account.read(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, "3", "[]", "", "\0", '{"a": ' + "9" * 5000 + "}"])
 def test_run_json_of_any_content_is_one_line(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
