@@ -70,6 +70,7 @@ FACTS: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "signature": (lambda v: isinstance(v, str), "a text"),
 }
+NEEDED = ("run_id", "experiment", "start_time", "end_time", "status", "reason", "log_model", "tags")
 """What run.json may say, and how each is told where it says something else: others than we may have written it."""
 
 
@@ -136,7 +137,14 @@ def read(folder: Path, name: str = NAME) -> dict:
         right, expected = FACTS.get(key, ANYTHING) if name == NAME else METRIC
         if not right(value):
             raise AelabError(f"{file}: {key}: expected {expected}, got {_said(value)}; copy the run folder again")
+    if name == NAME and (lacking := _lacking(told)):
+        raise AelabError(f"{file}: is not whole, lacks {lacking[0]}; copy the run folder again")
     return told
+
+
+def _lacking(told: dict) -> list[str]:
+    names = [key for key in NEEDED if key not in told]
+    return names or [key for key in ("mlflow.runName", *NUMBERS) if key not in told["tags"]]
 
 
 ANYTHING = (lambda value: True, "")

@@ -123,11 +123,13 @@ def started(cfg, multirun: bool, command: Callable) -> int:
     The client is None where a plan is asked for and there is no store yet.
     """
     compose.trust(cfg.allow)
+    reads = multirun and cfg.sweep.plan  # nothing is run, so nothing is written
+    if not reads:
+        writable(Path(cfg.output_dir))
     from aelab import tracking
 
-    if multirun and cfg.sweep.plan:  # nothing is run, so nothing is written
+    if reads:
         return command(tracking.look(cfg.tracking.uri, cfg.output_dir))
-    writable(Path(cfg.output_dir))
     client, _ = tracking.connect(cfg.tracking.uri, cfg.output_dir)  # a store that is not there shows at once
     return command(client)
 

@@ -82,7 +82,8 @@ def _make(file: Path, kind: Kind) -> None:
     half = file.with_name(f"{file.name}.new")
     try:
         _discard(half)  # of a process that was killed
-        with kind.build() as memory, closing(sqlite3.connect(half)) as target:
+        # ^C waits for a second: SQLAlchemy would make another error of it
+        with console.unbroken(), kind.build() as memory, closing(sqlite3.connect(half)) as target:
             memory.commit()  # or else the copy would wait for it
             memory.backup(target)
         half.replace(file)

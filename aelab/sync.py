@@ -23,7 +23,6 @@ ALL = 3
 AT_ONCE = 1000
 """MLflow's limit for one write."""
 PARENT = "mlflow.parentRunId"
-NEEDED = ("run_id", "experiment", "start_time", "end_time", "status", "reason", "log_model", "tags")
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 """MLflow's codes for what is wrong in what it is given, and not with the store."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -95,7 +94,7 @@ def accounts(folders: list[Path]) -> tuple[list[tuple[Path, dict]], list[str]]:
     within |= {folder.parent for folder in within if (folder.parent / account.NAME).exists()}
     for folder in sorted(within):
         try:
-            found.append((folder, whole_account(folder)))
+            found.append((folder, account.read(folder)))
         except AelabError as error:
             broken.append(str(error))
     found.sort(key=lambda pair: (PARENT in pair[1]["tags"], float(pair[1]["tags"]["aelab.pid_started"])))
@@ -111,17 +110,6 @@ def run_folders(top: Path) -> Iterator[tuple[Path, bool]]:
             below = Path(path, name)
             if below.is_symlink() and (below / account.NAME).exists():
                 yield below, True
-
-
-def whole_account(folder: Path) -> dict:
-    """What a run folder tells, with all that makes a run of it."""
-    told = account.read(folder)
-    tags = told.get("tags", {})
-    lacking = [key for key in NEEDED if key not in told]
-    lacking += [key for key in ("mlflow.runName", *account.NUMBERS) if key not in tags]
-    if lacking:
-        raise AelabError(f"{folder / account.NAME}: is not whole, lacks {lacking[0]}; copy the run folder again")
-    return told
 
 
 def known(client, experiment_id: str) -> dict:

@@ -168,7 +168,7 @@ def start(
     `earlier` is the id of a run that was stopped and is gone on with, instead of a new one.
     """
     client, artifacts = connect(cfg.tracking.uri, cfg.output_dir)
-    begun, last = {}, 0
+    last = 0
     own = {
         "mlflow.runName": name,
         "mlflow.source.name": "aelab",
@@ -182,14 +182,14 @@ def start(
         close_dead(client, cfg.tracking.experiment)
         if earlier:
             last = _reopened(client, earlier, own)
+            info = client.get_run(earlier).info
         else:
             info = client.create_run(where, tags=own, run_name=name).info
-            earlier = info.run_id
-            begun = {"run_id": earlier, "start_time": info.start_time, "experiment": cfg.tracking.experiment}
-            begun |= {"signature": tags["aelab.signature"]} if "aelab.signature" in tags else {}
-    log = Log(client, earlier, where, folder, last)
+    log = Log(client, info.run_id, where, folder, last)
+    begun = {"run_id": info.run_id, "start_time": info.start_time, "experiment": cfg.tracking.experiment}
+    begun |= {"signature": tags["aelab.signature"]} if "aelab.signature" in tags else {}
     begun |= {"status": "RUNNING", "reason": None, "end_time": None, "log_model": cfg.tracking.log_model}
-    account.note(folder, **begun, tags=own)  # at once: nobody finds half of it
+    account.note(folder, **begun, tags=own)  # all at once: no kill leaves a part of it
     try:
         yield log
     except (KeyboardInterrupt, Stopped) as stop:
