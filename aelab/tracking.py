@@ -253,7 +253,7 @@ def start(
         log.end("KILLED", str(stop) or "interrupted (^C)")
         raise
     except OSError as error:
-        why = account.FULL if error.errno in account.NO_ROOM else type(error).__name__
+        why = account.FULL if account.full(error) else type(error).__name__
         log.end("FAILED", f"{why}: {_short(error)}")
         raise
     except BaseException as error:

@@ -80,12 +80,12 @@ def perform(work: Work, started: float | None = None) -> Outcome:
 
 def explain(error: BaseException, single: Path | None) -> str:
     """An error of a run as one line; `single` is the folder of one that is no job of a sweep."""
-    if getattr(error, "errno", None) not in account.NO_ROOM:
+    if not account.full(error):
         return str(error)
     resumed = single and (single / account.NAME).exists()
     again = f"aelab resume run={single}" if resumed else "the same again"
     where = f": {error.filename}" if error.filename else ""
-    return f"{account.FULL} ({error.strerror}{where}); make some, and type {again}"
+    return f"{account.FULL} ({error.strerror or error}{where}); make some, and type {again}"
 
 
 def outcome_of(step) -> Outcome:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import commands
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
@@ -361,6 +362,14 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
         full()
     assert file.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("write", [lambda file: np.save(file, np.zeros(10000)), lambda file: file.write(b"1" * 9999)])
+def test_a_full_disk_is_known_whoever_tells_it(write):
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match=r"space|written") as raised:
+        write(file)
+    assert account.full(raised.value)
+    assert not account.full(FileNotFoundError(errno.ENOENT, "No such file"))
 
 
 def test_a_log_on_a_full_disk_is_silent(capfd):
