@@ -81,6 +81,13 @@ def note(folder: Path, **facts) -> None:
     write(folder / NAME, json.dumps({**told, **facts}, indent=2) + "\n")
 
 
+def full(error: BaseException) -> bool:
+    """Whether an error says that there was no room on the disk; NumPy says so without its number."""
+    text = str(error)
+    told = "No space left" in text or (" requested and " in text and text.endswith(" written"))
+    return isinstance(error, OSError) and (error.errno in NO_ROOM or told)
+
+
 @contextlib.contextmanager
 def whole(file: Path) -> Iterator[Path]:
     """A file beside another, to be written in the block, which takes its place after it: it is whole or as it was.

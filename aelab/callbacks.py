@@ -196,6 +196,6 @@ class Checkpoint(keras.callbacks.Callback):
             facts |= {name: getattr(self.best, name) for name in KEPT} | {"best weights": len(weights)}
             facts["best"] = None if self.best.best is None else float(self.best.best)
             arrays |= {f"best {i}": w for i, w in enumerate(weights)}
-        with account.whole(self.file) as half:
-            np.savez(half, facts=json.dumps(facts), **arrays)
+        with account.whole(self.file) as half, half.open("wb") as file:
+            np.savez(file, facts=json.dumps(facts), **arrays)
         self.writing += time.perf_counter() - clock

@@ -51,7 +51,7 @@ def _lock(home: Path, what: tuple[str, ...], how: int) -> bool:
 
 
 @contextlib.contextmanager
-def held(output_dir: str, *what: str, wait: bool) -> Iterator[bool]:
+def hold(output_dir: str, *what: str, wait: bool) -> Iterator[bool]:
     """Hold a claim during a block, once it is free; without `wait`, only if it is. Gives whether it is held."""
     home = Path(output_dir).resolve()
     got = _lock(home, what, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -64,5 +64,5 @@ def held(output_dir: str, *what: str, wait: bool) -> Iterator[bool]:
 
 def free(output_dir: str, *what: str) -> bool:
     """Whether nobody else holds a claim. Not for who holds it: that would end it."""
-    with held(output_dir, *what, wait=False) as got:
+    with hold(output_dir, *what, wait=False) as got:
         return got

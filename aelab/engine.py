@@ -74,7 +74,7 @@ def parent(cfg, sign: str, name: str, home: Path, client):
     While another command goes on with those, this one has its own.
     """
     where = cfg.output_dir, cfg.tracking.uri or "", cfg.tracking.experiment, f"sweep {sign}"
-    with claims.held(*where, wait=False) as alone:
+    with claims.hold(*where, wait=False) as alone:
         earlier = plan.parent(client, cfg.tracking.experiment, sign) if alone and not cfg.sweep.force else None
         if earlier and earlier.status == "RUNNING":
             earlier = None
@@ -149,7 +149,7 @@ def _to_run(items: Iterable[Item], total: int, settled: Callable) -> Iterator[tu
         console.out.rule(f"job {number + 1}/{total}: {grid.told(job.overrides)}")
         if step.settled:
             console.out.print(f"{step.state} before: run {step.past.run_id}, {step.past.folder}", soft_wrap=True)
-            settled(number, work.known(step), step.past.folder)
+            settled(number, work.outcome_of(step), step.past.folder)
         elif step.state != "again" and not claims.free(*work.claim(job)):
             console.out.print(f"job {number + 1} is being run by another command: left for the end")
             busy.append((number, job, trial))

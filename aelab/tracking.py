@@ -181,7 +181,7 @@ def start(
         where = twice(experiment, client, cfg.tracking.experiment, artifacts)
         close_dead(client, cfg.tracking.experiment)
         if earlier:
-            last = _reopened(client, earlier, own)
+            last = _reopened(client, earlier, own, folder)
             info = client.get_run(earlier).info
         else:
             info = client.create_run(where, tags=own, run_name=name).info
@@ -196,7 +196,7 @@ def start(
         log.end("KILLED", str(stop) or "interrupted (^C)")
         raise
     except OSError as error:
-        why = account.FULL if error.errno in account.NO_ROOM else type(error).__name__
+        why = account.FULL if account.full(error) else type(error).__name__
         log.end("FAILED", f"{why}: {short(error)}")
         raise
     except BaseException as error:
@@ -205,12 +205,15 @@ def start(
     log.end("FINISHED")
 
 
-def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str]) -> int:
+def _reopened(client: mlflow.MlflowClient, run_id: str, tags: Mapping[str, str], folder: Path) -> int:
     """Set a run that was stopped RUNNING again, as this process's; returns the last epoch that it has."""
     run = client.get_run(run_id)
     known = run.data.tags
     if run.info.status == "RUNNING" and circumstances.here(known) and circumstances.alive(known):
         raise TrackingError(f"run {run_id} is being run, by process {known['aelab.pid']}; wait for it, or stop it")
+    if run.info.status == "FINISHED" and "aelab.signature" in tags:  # it was killed before it noted that in its folder
+        account.note(folder, status="FINISHED", reason=None, end_time=run.info.end_time)
+        raise AelabError(f"run {run_id} is finished: there is nothing to go on with")
     if "aelab.reason" in known:
         client.delete_tag(run_id, "aelab.reason")
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)

@@ -65,30 +65,30 @@ def perform(work: Work, started: float | None = None) -> Outcome:
         with console.native_noise_to(log):
             with console.out.status("starting TensorFlow"), console.leaving_at_once():
                 from aelab.run import run
-            with claimed(work) as (job, settled), alone_in(job):
+            with take(work) as (job, settled), alone_in(job, work.parent is not None):
                 if settled:
                     return settled
                 with profiled(job.folder if job.cfg.profile else None):
                     metrics = run(job, started, work.parent, work.trial and work.trial.report)
                     return Outcome(metrics, folder=job.folder)
     except USER_ERRORS as error:
-        message, code = told(error, work.parent is None and job.folder), getattr(error, "code", 1)
+        message, code = explain(error, work.parent is None and job.folder), getattr(error, "code", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in run.log
         message, code = f"{type(error).__name__}: {error}", 1
     return Outcome(None, message, code, job.folder)
 
 
-def told(error: BaseException, single: Path | None) -> str:
+def explain(error: BaseException, single: Path | None) -> str:
     """An error of a run as one line; `single` is the folder of one that is no job of a sweep."""
-    if getattr(error, "errno", None) not in account.NO_ROOM:
+    if not account.full(error):
         return str(error)
     resumed = single and (single / account.NAME).exists()
     again = f"aelab resume run={single}" if resumed else "the same again"
     where = f": {error.filename}" if error.filename else ""
-    return f"{account.FULL} ({error.strerror}{where}); make some, and type {again}"
+    return f"{account.FULL} ({error.strerror or error}{where}); make some, and type {again}"
 
 
-def known(step) -> Outcome:
+def outcome_of(step) -> Outcome:
     """The outcome of a job that is not to be run (see `plan.Step`): what came of its run, or why there is nothing."""
     from aelab import plan
 
@@ -103,7 +103,7 @@ def claim(job: compose.Job) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def claimed(work: Work) -> Iterator[tuple[compose.Job, Outcome | None]]:
+def take(work: Work) -> Iterator[tuple[compose.Job, Outcome | None]]:
     """Nobody else runs the job of a sweep during the block; gives the job, and its outcome if others had run it.
 
     A run that they began and did not end is gone on with. A single run, and a job that is to be run again by
@@ -111,7 +111,7 @@ def claimed(work: Work) -> Iterator[tuple[compose.Job, Outcome | None]]:
     """
     job, cfg = work.job, work.job.cfg
     own = work.parent is None or (cfg.sweep.force and not cfg.get("search"))
-    with claims.held(*claim(job), wait=not own):
+    with claims.hold(*claim(job), wait=not own):
         if own:
             yield job, None
             return
@@ -119,15 +119,16 @@ def claimed(work: Work) -> Iterator[tuple[compose.Job, Outcome | None]]:
 
         step = plan.today(job)
         if step.settled or (step.state == "running" and step.past.folder != job.folder):  # its own: of a lost node
-            yield job, known(step)
+            yield job, outcome_of(step)
         else:
             yield job._replace(folder=step.past.folder) if step.state == "resume" else job, None
 
 
 @contextlib.contextmanager
-def alone_in(job: compose.Job) -> Iterator[None]:
-    """No other command writes into a job's folder during the block."""
-    with claims.held(job.cfg.output_dir, "folder", str(job.folder.resolve()), wait=False) as got:
+def alone_in(job: compose.Job, swept: bool) -> Iterator[None]:
+    """No other command writes into a job's folder during the block; a job of a sweep waits for that."""
+    what = job.cfg.output_dir, "folder", str(job.folder.resolve())
+    with claims.hold(*what, wait=swept) as got:
         if not got:
             raise AelabError(f"{job.folder}: another command is writing there; wait for it, or give another folder")
         yield

@@ -11,7 +11,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from aelab import account
+
 SMALL = ("dataset=digits", "debug=fast", "dataset.limit=64", "fit.batch_size=32", "model=conv_ae", "model.widths=[4]")
+OUTLIVE_S = 1
+"""So long may the processes of a sweep go on after its own."""
 SMALL = ("-m", *SMALL, "loss=[mse]", "metric=[psnr]", "fit.patience=null", "tracking.log_model=false")
 TROUBLE = """
 import itertools, os, time
@@ -159,13 +163,14 @@ def stopped(tmp_path_factory):
             os.killpg(process.pid, sent)
         else:
             process.send_signal(sent)
-        result = commands.end(process, 60)
-        _, alive = psutil.wait_procs(family, timeout=15)
+        process.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=OUTLIVE_S)
         for one in alive:
             one.kill()
+        result = commands.end(process, 60)  # only now: the others have its streams open too
         return result, before, commands.runs(commands.client(cwd)), len(family), alive
 
-    calls = {sent: lambda sent=sent: stop(sent) for sent in (signal.SIGINT, signal.SIGTERM)}
+    calls = {sent: lambda sent=sent: stop(sent) for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)}
     return commands.together(calls)
 
 
@@ -178,5 +183,49 @@ def test_a_sweep_that_is_stopped_closes_all_runs_and_processes(sent, code, said,
     assert (result.returncode, result.stderr) == (code, said)
     assert before == ["RUNNING"] * 3  # the parent and two at once
     assert [run.info.status for run in runs] == ["KILLED"] * 3
+    assert all(run.data.tags["aelab.reason"] for run in runs)
     assert family >= 3
     assert alive == []
+
+
+def test_jobs_do_not_outlive_a_sweep_that_was_killed(stopped):
+    result, before, runs, family, alive = stopped[signal.SIGKILL]
+    assert (result.returncode, result.stderr) == (-signal.SIGKILL, "")
+    assert before == ["RUNNING"] * 3
+    assert {run.info.status for run in runs} <= {"RUNNING", "KILLED"}  # what there was time for; none FINISHED
+    assert family >= 3
+    assert alive == []
+
+
+STUCK = """
+import time
+from pathlib import Path
+
+calls = []
+
+
+def mine(x, rng, /, *, level: float):
+    calls.append(1)
+    if len(calls) > 10:
+        Path("stuck").touch()
+        import ctypes
+        ctypes.PyDLL(None).sleep(600)  # keeps the interpreter: no signal is handled
+    return x
+"""
+
+
+def test_a_job_that_does_not_hear_is_killed_and_its_run_closed_in_its_stead(tmp_path):
+    own = commands.package(tmp_path, STUCK, level="0.3")
+    words = (*SMALL, *own, "fit.epochs=5000", "model.bottleneck=2", "launcher=processes", "launcher.at_once=1")
+    process = commands.start(*words, cwd=tmp_path)
+    commands.wait_for((tmp_path / "stuck").exists, "the job to be stuck")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    result = commands.end(process, 30)
+    assert (result.returncode, result.stderr) == (143, "aelab: terminated (SIGTERM)\n")
+    assert psutil.wait_procs(family, timeout=OUTLIVE_S)[1] == []
+    parent, run = commands.runs(commands.client(tmp_path))
+    assert (parent.info.status, run.info.status) == ("KILLED", "KILLED")
+    assert run.data.tags["aelab.reason"] == "terminated (SIGTERM)"
+    kept = account.read(Path(run.data.tags["aelab.folder"]))
+    assert (kept["status"], kept["reason"]) == ("KILLED", "terminated (SIGTERM)")

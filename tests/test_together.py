@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import commands
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
@@ -29,7 +30,7 @@ SMALL = (*SMALL, "loss=[mse]", "metric=[psnr]", "fit.patience=null", "tracking.l
 HOLDER = """
 import sys, time
 from aelab import claims
-with claims.held(*sys.argv[1:], wait=False) as got:
+with claims.hold(*sys.argv[1:], wait=False) as got:
     print(got, flush=True)
     time.sleep(600)
 """
@@ -56,12 +57,12 @@ def test_a_claim_keeps_others_out_and_ends_with_its_process(tmp_path):
     try:
         assert not claims.free(tmp_path, "a", "b")
         assert claims.free(tmp_path, "a", "c")
-        with claims.held(tmp_path, "a", "b", wait=False) as got:
+        with claims.hold(tmp_path, "a", "b", wait=False) as got:
             assert not got
         assert not claims.free(tmp_path, "a", "b")  # who had none gave none back
     finally:
         process.kill()
-    with claims.held(tmp_path, "a", "b", wait=True) as got:  # before its parent has asked for its exit code
+    with claims.hold(tmp_path, "a", "b", wait=True) as got:  # before its parent has asked for its exit code
         assert got
         assert claims.free(tmp_path, "a", "c")
     process.wait()
@@ -76,7 +77,7 @@ def test_where_nothing_can_be_locked_that_is_told_once(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(fcntl, "lockf", unable)
     for _ in range(2):
-        with claims.held(tmp_path, "a", wait=True) as got:
+        with claims.hold(tmp_path, "a", wait=True) as got:
             assert got
     (line,) = capsys.readouterr().err.splitlines()
     assert "claims.lock: cannot be locked (No locks available); two commands at once may run" in line
@@ -102,7 +103,7 @@ def past(folder, status="FINISHED"):
 def test_what_others_did_with_a_job_is_found_once_it_is_claimed(state, why, outcome, tmp_path, monkeypatch):
     def today(one):
         assert one is mine
-        with claims.held(tmp_path, "x", wait=False):
+        with claims.hold(tmp_path, "x", wait=False):
             holder = subprocess.run(
                 [sys.executable, "-c", HOLDER.replace("600", "0"), *work.claim(mine)], capture_output=True, text=True
             )
@@ -111,7 +112,7 @@ def test_what_others_did_with_a_job_is_found_once_it_is_claimed(state, why, outc
 
     mine = job(tmp_path)
     monkeypatch.setattr(plan, "today", today)
-    with work.claimed(Work(0, mine, "parent")) as (found, settled):
+    with work.take(Work(0, mine, "parent")) as (found, settled):
         assert settled == outcome
         assert found.folder == (Path("there") if state == "resume" else mine.folder)
 
@@ -121,7 +122,7 @@ def test_a_run_of_its_own_waits_for_nobody_and_looks_nothing_up(tmp_path, monkey
     process = other(*work.claim(job(tmp_path)))
     try:
         for mine, parent in ((job(tmp_path), None), (job(tmp_path, "sweep.force=true"), "parent")):
-            with work.claimed(Work(0, mine, parent)) as found:
+            with work.take(Work(0, mine, parent)) as found:
                 assert found == (mine, None)
     finally:
         process.kill()
@@ -361,6 +362,14 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path):
         full()
     assert file.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("write", [lambda file: np.save(file, np.zeros(10000)), lambda file: file.write(b"1" * 9999)])
+def test_a_full_disk_is_known_whoever_tells_it(write):
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match=r"space|written") as raised:
+        write(file)
+    assert account.full(raised.value)
+    assert not account.full(FileNotFoundError(errno.ENOENT, "No such file"))
 
 
 def test_a_log_on_a_full_disk_is_silent(capfd):
