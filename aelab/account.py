@@ -1,16 +1,21 @@
 """What a run folder tells: config.yaml, and run.json, from which alone `aelab sync` can make the run in any store."""
 
+import io
 import json
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from aelab import run_files
 from aelab.config import AelabError
+from aelab.run_files import NAME, REMEDY
 
-NAME = "run.json"
-WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"}
+WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer", "tracking"}
 """What no stored config lacks."""
+DEEPEST = 50
+"""Lists and groups within one another in a config."""
 EXAMPLES = "examples.parquet"
 """A row for each test example, with a column for each metric that is a mean over them."""
 SHOWN = (".png", ".html", ".json", ".csv", ".yaml", ".log", ".txt")
@@ -27,22 +32,43 @@ def note(folder: Path, **facts) -> None:
 
 def read(folder: Path, name: str = NAME) -> dict:
     """What a folder tells in run.json, or in another file; AelabError where that is broken."""
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AelabError(f"{folder / name}: cannot be read ({error}); copy the run folder again") from error
+    return run_files.facts(folder / name)
 
 
 def config(folder: Path) -> DictConfig:
     """The config that a run was made with; AelabError where the file is broken."""
     file = folder / "config.yaml"
-    try:
-        cfg = OmegaConf.load(file)
-    except (YAMLError, ValueError) as error:
-        raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
+    cfg = yaml_of(file)
     if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
-        raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again")
+        raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; {REMEDY}")
+    for name in sorted(WHOLE):
+        if not isinstance(cfg._get_node(name), DictConfig) or not cfg[name]:
+            raise AelabError(f"{file}: {name}: expected names and values; {REMEDY}")
+    if strange := [str(value) for value in cfg.choices.values() if not isinstance(value, str | None)]:
+        raise AelabError(f"{file}: choices: expected names, got {strange[0][:40]}; {REMEDY}")
     return cfg
+
+
+def yaml_of(file: Path) -> DictConfig | ListConfig:
+    """What a YAML file of a run says: aelab writes none with anchors, whose repetitions could fill the memory."""
+    text, depth = run_files.text(file), 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise AelabError(f"{file}: expected YAML as a run writes it, without anchors and depths; {REMEDY}")
+        return OmegaConf.load(io.StringIO(text))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        raise AelabError(f"{file}: is no YAML; {REMEDY}") from error
+
+
+def words(folder: Path) -> list[str]:
+    """What was typed for a run."""
+    file = run_files.intact(folder / "overrides.yaml")
+    found = yaml_of(file)
+    if not isinstance(found, ListConfig) or not all(isinstance(word, str) for word in found):
+        raise AelabError(f"{file}: expected a list of texts; {REMEDY}")
+    return list(found)
 
 
 def shown(folder: Path) -> list[str]:

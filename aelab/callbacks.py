@@ -2,7 +2,6 @@
 
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aelab import console
+from aelab import console, run_files
 from aelab.config import AelabError
 
 WRITING = 0.1
@@ -135,9 +134,9 @@ def read(file: Path) -> dict | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with np.load(run_files.plain(file), allow_pickle=False) as found:
             return json.loads(str(found["facts"])) | {name: found[name] for name in found.files if name != "facts"}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except run_files.NUMPYS as error:
         raise AelabError(f"{file}: cannot be read ({error}); delete it to start this run from its beginning") from error
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import psutil
-from omegaconf import OmegaConf
 
 from aelab import account, check, commands, compose, console, grid, past, space, work
 from aelab.config import AelabError, ConfigError
@@ -201,7 +200,7 @@ def _resume(argv: list[str]) -> int:
     own, rest, folder, cfg = commands.stored(argv)
     if rest:
         raise ConfigError(f"{rest[0]}: a run is gone on with as it is; to change values, type aelab rerun")
-    words = list(OmegaConf.load(folder / "overrides.yaml"))
+    words = account.words(folder)
     job = compose.Job(words, cfg, folder.absolute(), compose.signature(cfg))
     if not past.unfinished(job):
         done = (folder / account.NAME).exists() and account.read(folder)["status"] == "FINISHED"

@@ -24,6 +24,7 @@ from aelab import (
     corruptions,
     grid,
     past,
+    run_files,
     tracking,
 )
 from aelab import report as pages
@@ -76,6 +77,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
                 log.model(model, result.inputs[:2])
             metrics["time/total_s"] = before + time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+            account.note(folder, files=run_files.digests(folder))
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, account.shown(folder))
         (folder / callbacks.FILE).unlink(missing_ok=True)
@@ -108,6 +110,8 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(told(cfg), encoding="utf-8")
     OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+    if (folder / "run.log").exists():
+        run_files.plain(folder / "run.log")
     handler = logging.FileHandler(folder / "run.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)

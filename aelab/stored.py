@@ -24,7 +24,7 @@ def model_of(cfg: DictConfig, folder: Path, shape):
         get_method(cfg.model._target_)  # its module may have layers of its own, which Keras must know
         return backend.restored(file)
     if (folder / "model.skops").exists():
-        return archive.read(folder / "model.skops")
+        return archive.model(folder / "model.skops")
     model = shape and build(cfg.model, shape)
     if model is None or isinstance(model, keras.Model) or hasattr(model, "fit"):
         raise AelabError(f"{file} is not there: the run did not finish")

@@ -477,7 +477,7 @@ def test_what_cannot_be_brought_is_told(tmp_path):
     with pytest.raises(AelabError, match="copy the run folder again"):
         sync([folder], None, str(tmp_path))
     (logged(tmp_path, "half") / "metrics.json").write_text('{"test/ndcg')
-    with pytest.raises(AelabError, match=r"metrics\.json: cannot be read .* copy the run folder again"):
+    with pytest.raises(AelabError, match=r"metrics\.json: cannot be read: .*; copy the run folder again"):
         sync([tmp_path / "runs" / "half"], None, str(tmp_path / "other"))
     assert "no such folder" in commands.complaint(commands.run("sync", "nowhere", cwd=tmp_path))
     assert "did you mean to?" in commands.complaint(commands.run("sync", "too=x", cwd=tmp_path))
