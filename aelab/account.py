@@ -44,6 +44,8 @@ def config(folder: Path) -> DictConfig:
     for name in sorted(WHOLE):
         if not isinstance(cfg._get_node(name), DictConfig) or not cfg[name]:
             raise AelabError(f"{file}: {name}: expected names and values; {REMEDY}")
+    if not isinstance(cfg.tracking.get("uri"), str | None):
+        raise AelabError(f"{file}: tracking.uri: expected an address; {REMEDY}")
     if strange := [str(value) for value in cfg.choices.values() if not isinstance(value, str | None)]:
         raise AelabError(f"{file}: choices: expected names, got {strange[0][:40]}; {REMEDY}")
     return cfg

@@ -52,7 +52,7 @@ def _prepared(folder: Path, allow: list[str]) -> DictConfig:
         cfg.tracking.uri = os.environ["MLFLOW_TRACKING_URI"]
     try:
         cfg = _checked(cfg)
-    except (ConfigError, OmegaConfBaseException, TypeError, KeyError) as error:
+    except (ConfigError, OmegaConfBaseException, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, ConfigError) and run_files.noted(folder):
             run_files.intact(file)
             raise
