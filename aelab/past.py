@@ -46,7 +46,7 @@ def _prepared(folder: Path, allow: list[str]) -> DictConfig:
         if name not in cfg and name in today and name != "hydra":
             cfg[name] = today[name]
     cfg.allow = allow
-    if VEIL in (cfg.tracking.uri or ""):  # a password is in no file: it comes from where it came from then
+    if VEIL in (cfg.tracking.get("uri") or ""):  # a password is in no file: it comes from where it came from then
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             raise ConfigError(f"tracking.uri={cfg.tracking.uri}: set MLFLOW_TRACKING_URI, with the password")
         cfg.tracking.uri = os.environ["MLFLOW_TRACKING_URI"]

@@ -1,6 +1,7 @@
 """What is done with a finished run: test it again, restore images, score rows."""
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -20,10 +21,10 @@ from aelab.run import announce, dataset_choice
 def model_of(cfg: DictConfig, folder: Path, shape):
     """The trained model of a run folder."""
     file = folder / "model.keras"
-    if file.exists():
+    if os.path.lexists(file):
         get_method(cfg.model._target_)  # its module may have layers of its own, which Keras must know
         return backend.restored(file)
-    if (folder / "model.skops").exists():
+    if os.path.lexists(folder / "model.skops"):
         return archive.model(folder / "model.skops")
     model = shape and build(cfg.model, shape)
     if model is None or isinstance(model, keras.Model) or hasattr(model, "fit"):
