@@ -32,7 +32,7 @@ def note(folder: Path, **facts) -> None:
 
 def read(folder: Path, name: str = NAME) -> dict:
     """What a folder tells in run.json, or in another file; AelabError where that is broken."""
-    return run_files.facts(folder / name)
+    return run_files.facts(folder / name if name == NAME else run_files.intact(folder / name))
 
 
 def config(folder: Path) -> DictConfig:
@@ -44,6 +44,8 @@ def config(folder: Path) -> DictConfig:
     for name in sorted(WHOLE):
         if not isinstance(cfg._get_node(name), DictConfig) or not cfg[name]:
             raise AelabError(f"{file}: {name}: expected names and values; {REMEDY}")
+    with run_files.broken(file, OmegaConfBaseException):
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if not isinstance(cfg.tracking.get("uri"), str | None):
         raise AelabError(f"{file}: tracking.uri: expected an address; {REMEDY}")
     if strange := [str(value) for value in cfg.choices.values() if not isinstance(value, str | None)]:
@@ -68,9 +70,9 @@ def words(folder: Path) -> list[str]:
     """What was typed for a run."""
     file = run_files.intact(folder / "overrides.yaml")
     found = yaml_of(file)
-    if not isinstance(found, ListConfig) or not all(isinstance(word, str) for word in found):
+    if not isinstance(found, ListConfig) or not all(isinstance(word, str) for word in OmegaConf.to_container(found)):
         raise AelabError(f"{file}: expected a list of texts; {REMEDY}")
-    return list(found)
+    return OmegaConf.to_container(found)  # as it stands: ${...} is of the config, not of this list
 
 
 def shown(folder: Path) -> list[str]:

@@ -53,8 +53,7 @@ def _prepared(folder: Path, allow: list[str]) -> DictConfig:
     try:
         cfg = _checked(cfg)
     except (ConfigError, OmegaConfBaseException, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, ConfigError) and run_files.noted(folder):
-            run_files.intact(file)
+        if isinstance(error, ConfigError) and run_files.noted(folder).get(file.name) == run_files.digest(file):
             raise
         raise AelabError(f"{file}: {' '.join(str(error).split())}; {run_files.REMEDY}") from error
     run_files.intact(file)

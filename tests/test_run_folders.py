@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -158,6 +159,24 @@ def test_a_broken_account_is_one_line(copy, text):
     assert str(folder / run_files.NAME) in line(cli.dispatch, command("ease", folder))
 
 
+def test_metrics_of_another_run_are_not_taken(runs, copy):
+    folder = copy("ease")
+    shutil.copy(runs["other"] / "metrics.json", folder)
+    assert f"{folder / 'metrics.json'}: is not whole, or not the one" in line(account.read, folder, "metrics.json")
+
+
+def test_a_component_that_is_no_longer_there_is_the_words_error(copy, monkeypatch):
+    """A run with somebody's package, read without `allow=[...]`: its file is as it was written."""
+    folder = copy("ease")
+    file = folder / "config.yaml"
+    file.write_text(file.read_text().replace("aelab.models.rankers.Ease", "mine.models.Ease"))
+    said = line(past.config, folder, [], [])
+    assert "mine.models.Ease" in said
+    assert said.endswith("copy the run folder again")
+    account.note(folder, files=run_files.digests(folder))
+    assert "mine.models.Ease" in line(past.config, folder, [], [], code=2)
+
+
 def test_only_a_finished_run_has_digests(copy):
     folder = copy("ease")
     account.note(folder, status="KILLED")
@@ -239,6 +258,22 @@ def test_what_the_user_types_wrong_stays_his_own_error(copy):
     folder = copy("ease")
     said = line(past.config, folder, ["model.l3=1"], [], code=2)
     assert said.startswith("model.l3: unknown; there are: ")
+
+
+def test_words_are_what_was_typed(tmp_path):
+    (tmp_path / "overrides.yaml").write_text("- path=${data_dir}/a.csv\n- seed=1\n")
+    assert account.words(tmp_path) == ["path=${data_dir}/a.csv", "seed=1"]
+
+
+@pytest.mark.parametrize("key", ["task", "experiment", "positive"])  # of choices, tracking, task
+@pytest.mark.parametrize("value", ["${nothing}", "???", "${oc.env:NOTHING}"])
+def test_a_config_with_open_values_is_one_line(copy, key, value):
+    folder = copy("ease", older=True)
+    text = (folder / "config.yaml").read_text()
+    spoilt = re.sub(rf"^  {key}: .*$", f"  {key}: {value}", text, count=1, flags=re.MULTILINE)
+    assert spoilt != text
+    (folder / "config.yaml").write_text(spoilt)
+    assert str(folder / "config.yaml") in line(past.config, folder, [], [])
 
 
 @pytest.mark.parametrize("text", ["a: 1", "- 1", "- [a]", "3"])
