@@ -77,7 +77,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
                 log.model(model, result.inputs[:2])
             metrics["time/total_s"] = before + time.time() - started
             (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            account.note(folder, files=run_files.digests(folder))
+            account.note(folder, files=run_files.digests(folder, besides=callbacks.FILE))
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, account.shown(folder))
         (folder / callbacks.FILE).unlink(missing_ok=True)

@@ -99,9 +99,10 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The digest of each file of a run folder that is read again, by name."""
-    files = (f for f in sorted(folder.iterdir()) if f.suffix in READ and f.name != NAME and not f.name.startswith("."))
+def digests(folder: Path, besides: str | None = None) -> dict[str, str]:
+    """The digest of each file of a run folder that is read again, by name; left out is one that will not stay."""
+    aside = (NAME, f".{NAME}", besides)
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in READ and file.name not in aside)
     return {file.name: digest(file) for file in files if file.is_file()}
 
 
