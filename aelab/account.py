@@ -4,21 +4,23 @@ import contextlib
 import errno
 import io
 import json
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from yaml import YAMLError
+from omegaconf.errors import OmegaConfBaseException
 
+from aelab import run_files
 from aelab.config import AelabError
+from aelab.run_files import NAME, REMEDY
 
-NAME = "run.json"
-WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer"}
+WHOLE = {"choices", "task", "dataset", "model", "corruption", "fit", "optimizer", "tracking"}
 """What no stored config lacks."""
+DEEPEST = 50
+"""Lists and groups within one another in a config."""
 EXAMPLES = "examples.parquet"
 """A row for each test example, with a column for each metric that is a mean over them."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -133,19 +135,15 @@ def log(file: Path) -> TextIO:
 def read(folder: Path, name: str = NAME) -> dict:
     """What a folder tells in run.json, or its metrics in another file; AelabError where that is broken."""
     file = folder / name
-    try:
-        told = json.loads(text(file))
+    told = run_files.facts(file if name == NAME else run_files.intact(file))
+    with run_files.broken(file, ValueError):  # half of a character, say
         json.dumps(told, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise AelabError(f"{file}: cannot be read ({error}); copy the run folder again") from error
-    if not isinstance(told, dict):
-        raise AelabError(f"{file}: expected names and values, got {_said(told)}; copy the run folder again")
     for key, value in told.items():
         right, expected = FACTS.get(key, ANYTHING) if name == NAME else METRIC
         if not right(value):
-            raise AelabError(f"{file}: {key}: expected {expected}, got {_said(value)}; copy the run folder again")
+            raise AelabError(f"{file}: {key}: expected {expected}, got {_said(value)}; {REMEDY}")
     if name == NAME and (lacking := _lacking(told)):
-        raise AelabError(f"{file}: is not whole, lacks {lacking[0]}; copy the run folder again")
+        raise AelabError(f"{file}: is not whole, lacks {lacking[0]}; {REMEDY}")
     return told
 
 
@@ -163,37 +161,46 @@ def _said(value: object) -> str:
     return told if len(told) <= 60 else f"{told[:60]}..."
 
 
-def text(file: Path) -> str:
-    """The text of a file of a run folder, which is no link, nor anything that would not end."""
-    try:
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
-            found = os.fstat(opened.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-                raise AelabError(f"{file}: expected a file of at most {LARGEST >> 20} MiB; copy the run folder again")
-            return opened.read(LARGEST).decode("utf-8")
-    except OSError as error:
-        what = "is a link" if file.is_symlink() else f"cannot be read ({error.strerror})"
-        raise AelabError(f"{file}: {what}; copy the run folder again, with its files") from error
-
-
-def stored(file: Path) -> DictConfig | ListConfig:
-    """A YAML file of a run folder; AelabError where it is broken, or would look something up on this machine."""
-    try:
-        found = OmegaConf.load(file)
-    except (YAMLError, ValueError) as error:
-        raise AelabError(f"{file}: is no YAML; copy the run folder again") from error
-    if "${" in str(OmegaConf.to_container(found)):
-        raise AelabError(f"{file}: has a ${{...}} in it, which no stored config has; copy the run folder again")
-    return found
-
-
 def config(folder: Path) -> DictConfig:
     """The config that a run was made with; AelabError where the file is broken."""
     file = folder / "config.yaml"
-    cfg = stored(file)
+    cfg = yaml_of(file)
+    if isinstance(cfg, DictConfig) and "${" in str(OmegaConf.to_container(cfg)):
+        raise AelabError(f"{file}: has a ${{...}} in it, which no stored config has; {REMEDY}")
     if lacking := WHOLE - set(cfg if isinstance(cfg, DictConfig) else ()):
-        raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; copy the run folder again")
+        raise AelabError(f"{file}: is not whole, lacks {', '.join(sorted(lacking))}; {REMEDY}")
+    for name in sorted(WHOLE):
+        if not isinstance(cfg._get_node(name), DictConfig) or not cfg[name]:
+            raise AelabError(f"{file}: {name}: expected names and values; {REMEDY}")
+    with run_files.broken(file, OmegaConfBaseException):
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if not isinstance(cfg.tracking.get("uri"), str | None):
+        raise AelabError(f"{file}: tracking.uri: expected an address; {REMEDY}")
+    if strange := [str(value) for value in cfg.choices.values() if not isinstance(value, str | None)]:
+        raise AelabError(f"{file}: choices: expected names, got {strange[0][:40]}; {REMEDY}")
     return cfg
+
+
+def yaml_of(file: Path) -> DictConfig | ListConfig:
+    """What a YAML file of a run says: aelab writes none with anchors, whose repetitions could fill the memory."""
+    text, depth = run_files.text(file), 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise AelabError(f"{file}: expected YAML as a run writes it, without anchors and depths; {REMEDY}")
+        return OmegaConf.load(io.StringIO(text))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        raise AelabError(f"{file}: is no YAML; {REMEDY}") from error
+
+
+def words(folder: Path) -> list[str]:
+    """What was typed for a run."""
+    file = run_files.intact(folder / "overrides.yaml")
+    found = yaml_of(file)
+    if not isinstance(found, ListConfig) or not all(isinstance(word, str) for word in OmegaConf.to_container(found)):
+        raise AelabError(f"{file}: expected a list of texts; {REMEDY}")
+    return OmegaConf.to_container(found)  # as it stands: ${...} is of the config, not of this list
 
 
 def shown(folder: Path) -> list[str]:

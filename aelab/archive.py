@@ -9,6 +9,7 @@ from zipfile import BadZipFile, ZipFile
 
 import psutil
 
+from aelab import run_files
 from aelab.config import AelabError
 
 DTYPES = ("bool", "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "str_")
@@ -48,8 +49,8 @@ MADE = {
 """How skops makes a part -> the classes that it may make so. All are what `write` writes of aelab's own models; each is
 only filled with data when it is made. Functions, methods, and whatever else skops would call are not among them."""
 BROKEN = (
-    *(OSError, EOFError, BadZipFile, zlib.error, NotImplementedError, RecursionError, MemoryError),
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RecursionError),
+    *(NotImplementedError, MemoryError, OverflowError, BadZipFile, zlib.error),
 )
 """What a broken file raises, in skops and in the classes that are filled from it."""
 
@@ -63,7 +64,7 @@ def write(thing: object, file: Path) -> None:
 
 def read(file: Path) -> object:
     """Read it back; AelabError for a file that is broken, or that has a part that none of aelab's models has."""
-    try:
+    with run_files.reading(file, *BROKEN):
         with ZipFile(file) as opened:
             _fit_memory(file, opened)
             parts = json.loads(opened.read("schema.json"))
@@ -73,11 +74,14 @@ def read(file: Path) -> object:
         import skops.io
 
         return skops.io.load(file, trusted=sorted(set().union(*MADE.values())))
-    except FileNotFoundError as error:
-        raise AelabError(f"{file} is not there: the run did not finish") from error
-    except BROKEN as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AelabError(f"{file}: cannot be read: {said}") from error
+
+
+def model(file: Path):
+    """A fitted model, which has what a model has; AelabError for another thing."""
+    found = read(file)
+    if not hasattr(found, "fit") or not (hasattr(found, "predict") or hasattr(found, "score")):
+        raise AelabError(f"{file}: expected a fitted model, got a {type(found).__name__}; {run_files.REMEDY}")
+    return found
 
 
 def _strange(node: object) -> Iterator[dict]:

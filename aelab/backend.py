@@ -5,9 +5,10 @@ import gc
 import logging
 import os
 import platform
+import zlib
 from functools import cache
 from pathlib import Path
-from zipfile import is_zipfile
+from zipfile import BadZipFile, is_zipfile
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the import: it silences the C++ side
@@ -15,12 +16,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must stand before the impo
 import keras
 import tensorflow as tf
 
-from aelab import archive
+from aelab import archive, run_files
 from aelab.config import AelabError, Fit
 
 gc.freeze()  # what the imports made stays for good: each collection would look through all of it, 0.4 s
 tf.get_logger().handlers[:] = [logging.NullHandler()]  # its warnings go to run.log, not to the terminal
 
+BROKEN = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RecursionError),
+    *(RuntimeError, MemoryError, OverflowError, AssertionError, BadZipFile, zlib.error, tf.errors.OpError),
+)
+"""What Keras raises for a .keras file that is not as it should be: it calls layers with whatever the file says."""
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
@@ -56,14 +62,14 @@ def precision(wanted: str) -> str:
 
 def restored(file: Path) -> keras.Model:
     """The model of a .keras file that a run left; AelabError where it is broken."""
-    if not is_zipfile(file):  # of which Keras says that there is no file
-        raise AelabError(f"{file}: is not whole; copy the run folder again")
-    try:
+    with run_files.reading(file, *BROKEN):
+        if not is_zipfile(file):  # of which Keras says that there is no file
+            raise AelabError(f"{file}: is not whole; {run_files.REMEDY}")
         archive.check_keras(file)
-        return keras.saving.load_model(file, compile=False)
-    except (*archive.BROKEN, tf.errors.OpError) as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AelabError(f"{file}: cannot be read: {said}") from error
+        model = keras.saving.load_model(file, compile=False)
+    if not isinstance(model, keras.Model):
+        raise AelabError(f"{file}: expected a model, got a {type(model).__name__}; {run_files.REMEDY}")
+    return model
 
 
 def prepare(seed: int, cfg: Fit) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from aelab import account, console
-from aelab.config import AelabError
+from aelab import account, console, run_files
+from aelab.config import AelabError, Count, Level, Whole, conforms
 
 WRITING = 0.1
 """Share of the time that writes to the tracker may take: one takes about 75 ms, as long as some epochs."""
@@ -23,6 +22,10 @@ SHARE = 0.05
 """Share of the time of training that writing may take: large models with short epochs are not kept after each."""
 KEPT = ("wait", "stopped_epoch", "best", "best_epoch")
 """What early stopping remembers, beside the best weights."""
+FACTS = {"epoch": Count, "seconds": Level, "rows": list}
+BEST = {"wait": Whole, "stopped_epoch": Whole, "best": float | None, "best_epoch": Whole, "best weights": Whole}
+"""What a checkpoint says beside its arrays; the latter where there is early stopping."""
+ANEW = "delete it to start this run from its beginning"
 
 
 class TrainingError(AelabError):
@@ -135,10 +138,25 @@ def read(file: Path) -> dict | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as found:
-            return json.loads(str(found["facts"])) | {name: found[name] for name in found.files if name != "facts"}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise AelabError(f"{file}: cannot be read ({error}); delete it to start this run from its beginning") from error
+        with np.load(run_files.plain(file), allow_pickle=False) as found:
+            facts = json.loads(str(found["facts"]))
+            if not sound(facts):
+                raise ValueError("its facts are not those of a training")
+            return facts | {name: found[name] for name in found.files if name != "facts"}
+    except run_files.NUMPYS as error:
+        what = " ".join(str(error).split())
+        raise AelabError(f"{file}: cannot be read ({what}); {ANEW}") from error
+
+
+def sound(facts: object) -> bool:
+    """Whether the facts of a checkpoint are of the types that one is written with."""
+    if not isinstance(facts, dict) or not all(conforms(facts.get(name), kind) for name, kind in FACTS.items()):
+        return False
+    if "best weights" in facts and not all(conforms(facts.get(name), kind) for name, kind in BEST.items()):
+        return False
+    return all(isinstance(row, dict) and conforms(row.get("epoch"), Count) for row in facts["rows"]) and all(
+        conforms(value, float) for row in facts["rows"] for value in row.values()
+    )
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -176,6 +194,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Put everything back; after early stopping has forgotten what it knew."""
         self.model.optimizer.build(self.model.trainable_variables)
+        if self.state:
+            self._check()
         for number, variable in enumerate(self._variables() if self.state else ()):
             variable.assign(self.state[f"variable {number}"])
         if self.state and self.best:
@@ -183,6 +203,18 @@ class Checkpoint(keras.callbacks.Callback):
                 setattr(self.best, name, self.state[name])
             self.best.best_weights = [self.state[f"best {i}"] for i in range(self.state["best weights"])] or None
         self.state = {k: v for k, v in self.state.items() if not isinstance(v, np.ndarray)}  # free the memory
+
+    def _check(self):
+        """That the arrays are those of the model; else the first difference shows in the middle of the assignments."""
+        expected = {f"variable {i}": tuple(v.shape) for i, v in enumerate(self._variables())}
+        if self.best and self.state.get("best weights"):
+            expected |= {f"best {i}": w.shape for i, w in enumerate(self.model.get_weights())}
+        found = {name: a for name, a in self.state.items() if isinstance(a, np.ndarray)}
+        same = {n: a.shape for n, a in found.items()} == expected and all(
+            a.dtype.kind in "iufV" for a in found.values()
+        )
+        if not same or (self.best and "best weights" not in self.state):
+            raise AelabError(f"{self.file}: is of another model; {ANEW}")
 
     def on_epoch_end(self, epoch, logs=None):
         """Write all to a new file, then put it in the place of the last: a kill leaves one or the other."""

@@ -215,7 +215,7 @@ def _resume(argv: list[str]) -> int:
     own, rest, folder, cfg = commands.stored(argv)
     if rest:
         raise ConfigError(f"{rest[0]}: a run is gone on with as it is; to change values, type aelab rerun")
-    words = list(account.stored(folder / "overrides.yaml"))
+    words = account.words(folder)
     job = compose.Job(words, cfg, folder.absolute(), compose.signature(cfg))
     if not past.unfinished(job):
         done = (folder / account.NAME).exists() and account.read(folder)["status"] == "FINISHED"

@@ -52,7 +52,7 @@ def native_noise_to(file: Path):
     sys.stderr.flush()
     terminal, python = os.dup(2), sys.stderr
     try:
-        with open(file, "a") as sink:
+        with open(file, "a", opener=lambda path, how: os.open(path, how | os.O_NONBLOCK, 0o666)) as sink:  # or a pipe
             os.dup2(terminal, _stand_in().fileno())
             sys.stderr = _stand_in()
             os.dup2(sink.fileno(), 2)

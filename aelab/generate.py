@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from aelab import run_files
 from aelab.config import AelabError
 from aelab.inference import tokens, weights, writing
 from aelab.inference.lstm import LanguageModel
@@ -37,7 +38,9 @@ def generate(
             f"{folder / weights.FILE} is not there: aelab generate is for finished LSTMs (model=lstm or gates), "
             f"this run is of model={cfg.choices.model}"
         )
-    found, known = weights.read(folder / weights.FILE)
+    found, known = weights.read(run_files.intact(folder / weights.FILE))
+    if known is None:
+        raise AelabError(f"{folder / weights.FILE}: has no vocabulary; {run_files.REMEDY}")
     unit = cfg.dataset.unit
     begin = start_of(prompt, unit, known)
     more = writing.write(

@@ -1,6 +1,7 @@
 """Questions to a finished run on ratings: what to recommend to a user, and which items are near to another."""
 
 import difflib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,8 @@ def recommend(folder: Path, cfg: DictConfig, user: str, top: int, min_ratings: i
 
 def scores_of(folder: Path, cfg: DictConfig, user: int) -> tuple[np.ndarray, bool]:
     """(a score for each item, whether it is a rating); loads TensorFlow only where the model needs it."""
-    if (folder / "model.skops").exists() and cfg.choices.task == "recommend":
-        return archive.read(folder / "model.skops").predict(catalogue.matrix(folder, "known")[[user]])[0], False
+    if os.path.lexists(folder / "model.skops") and cfg.choices.task == "recommend":
+        return archive.model(folder / "model.skops").predict(catalogue.matrix(folder, "known")[[user]])[0], False
     from aelab import stored  # TensorFlow
 
     return stored.scores_of(folder, cfg, user), cfg.choices.task == "rating"

@@ -46,6 +46,9 @@ def by_example(run: Run, metric: str) -> tuple[Hashable, np.ndarray] | None:
         raise DataError(f"{file}: cannot be read as Parquet ({error}); remove it to compare without it") from error
     if column not in table:
         return None
+    if table[column].dtype.kind not in "iuf":
+        kind = table[column].dtype
+        raise DataError(f"{file}: {column}: expected numbers, got {kind}; remove the file to compare without it")
     values = table[table["scored"]][column] if "scored" in table else table[column]  # a text's others are only read
     if not np.isclose(values.mean(), run.metrics[metric], rtol=1e-4):
         return None

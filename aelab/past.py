@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from aelab import account, check, compose
+from aelab import account, check, compose, run_files
 from aelab.config import AelabError, ConfigError
 from aelab.store import VEIL
 
@@ -19,7 +20,7 @@ def find(run: str, output_dir: str, uri: str | None) -> Path:
         from aelab import tracking
 
         folder = tracking.folder_of(run, uri, output_dir)
-    if not (folder / "config.yaml").exists():
+    if not os.path.lexists(folder / "config.yaml"):
         raise AelabError(f"run={run}: {folder / 'config.yaml'} is not there; give a run folder or an MLflow run id")
     return folder
 
@@ -33,16 +34,41 @@ def unfinished(job: compose.Job) -> str | None:
 
 def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
     """A run's config with some of its values changed, checked anew; trust is the caller's to give, not the file's."""
-    cfg = account.config(folder)
+    cfg = _prepared(folder, allow)
+    return _changed(cfg, overrides) if overrides else cfg
+
+
+def _prepared(folder: Path, allow: list[str]) -> DictConfig:
+    """A run's own config, checked: what is wrong in it is the file's fault, unless it is as the run wrote it."""
+    file, cfg = folder / "config.yaml", account.config(folder)
     today = OmegaConf.load(compose.CONF / "config.yaml")
     for name in compose.ELSEWHERE:  # settings that came later and that no result depends on
         if name not in cfg and name in today and name != "hydra":
             cfg[name] = today[name]
     cfg.allow = allow
-    if VEIL in (cfg.tracking.uri or ""):  # a password is in no file: it comes from where it came from then
+    if VEIL in (cfg.tracking.get("uri") or ""):  # a password is in no file: it comes from where it came from then
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             raise ConfigError(f"tracking.uri={cfg.tracking.uri}: set MLFLOW_TRACKING_URI, with the password")
         cfg.tracking.uri = os.environ["MLFLOW_TRACKING_URI"]
+    try:
+        cfg = _checked(cfg)
+    except (ConfigError, OmegaConfBaseException, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, ConfigError) and run_files.noted(folder).get(file.name) == run_files.digest(file):
+            raise
+        raise AelabError(f"{file}: {' '.join(str(error).split())}; {run_files.REMEDY}") from error
+    run_files.intact(file)
+    return cfg
+
+
+def _checked(cfg: DictConfig) -> DictConfig:
+    """A config settled and checked anew."""
+    cfg = compose.settle(cfg, OmegaConf.to_container(cfg.choices))
+    compose.verify(cfg, compose.folders([]), list(map(str, cfg)))  # its own names were checked when it was made
+    return cfg
+
+
+def _changed(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """A run's config with some of its values changed, checked anew."""
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "mask":  # what is hidden is no part of what was trained
@@ -60,7 +86,4 @@ def config(folder: Path, overrides: list[str], allow: list[str]) -> DictConfig:
         if key.startswith("corruption."):
             cfg.corruption.level = None
     values = [override for override in overrides if not override.startswith("mask=")]
-    cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(values))
-    cfg = compose.settle(cfg, OmegaConf.to_container(cfg.choices))
-    compose.verify(cfg, compose.folders([]), list(map(str, cfg)))  # its own names were checked when it was made
-    return cfg
+    return _checked(OmegaConf.merge(cfg, OmegaConf.from_dotlist(values)))

@@ -25,6 +25,7 @@ from aelab import (
     corruptions,
     grid,
     past,
+    run_files,
     tracking,
 )
 from aelab import report as pages
@@ -77,6 +78,7 @@ def run(job: compose.Job, started: float, parent: str | None = None, report: Cal
                 log.model(model, result.inputs[:2])
             metrics["time/total_s"] = before + time.time() - started
             account.write(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+            account.note(folder, files=run_files.digests(folder, besides=callbacks.FILE))
             log.metrics(metrics)  # at step 0: MLflow draws a bar for each run, rather than curves of one point
             log.files(folder, account.shown(folder))
         (folder / callbacks.FILE).unlink(missing_ok=True)
@@ -113,6 +115,8 @@ def logged(folder: Path, cfg: DictConfig, overrides: list[str]):
     folder.mkdir(parents=True, exist_ok=True)
     account.write(folder / "config.yaml", told(cfg))
     account.write(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    if (folder / "run.log").exists():
+        run_files.plain(folder / "run.log")
     handler = logging.StreamHandler(account.log(folder / "run.log"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)

@@ -3,11 +3,19 @@
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
+from yaml import YAMLError
 
 from aelab import circumstances, compose, console, tracking
-from aelab.config import AelabError, ConfigError, DataUnavailable
+from aelab.call import located
+from aelab.config import AelabError, ConfigError
+from aelab.data import fetch
 from aelab.store import place, veiled
 
 # TensorFlow and Keras are imported by what needs them: the UI does not.
@@ -17,10 +25,18 @@ PAGE = "#/experiments/{}/runs?workflowType=machine_learning"
 
 def count(client) -> dict[str, int]:
     """How many runs the store has, by status."""
-    ids = [e.experiment_id for e in client.search_experiments()]
-    found = client.search_runs(ids, max_results=5000) if ids else []
-    states = [run.info.status for run in found]
-    return {status: states.count(status) for status in sorted(set(states))}
+    ids = [e.experiment_id for e in pages(client.search_experiments)]
+    states = Counter(run.info.status for run in pages(client.search_runs, ids, max_results=1000)) if ids else {}
+    return dict(sorted(states.items()))
+
+
+def pages(search: Callable, *given, **named) -> Iterator:
+    """All that a search of the store finds, page by page."""
+    page = None
+    while page != "":
+        part = search(*given, **named, page_token=page)
+        yield from part
+        page = part.token or ""
 
 
 def newest(client) -> str | None:
@@ -57,11 +73,11 @@ def ui(host: str, port: str, output_dir: str) -> int:
 
 
 def doctor(cfg) -> int:
-    """Tell what a run would use: versions, devices, precision, store and data."""
+    """Tell what a run would use: versions, devices, precision, store and data; 1 where something would stop it."""
     from aelab import backend
 
     grid = Table(show_header=False, box=None, pad_edge=False)
-    grid.add_column(style="bold")
+    grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for package, version in circumstances.versions().items():
         grid.add_row(package, version)
@@ -72,29 +88,63 @@ def doctor(cfg) -> int:
         f"{backend.precision(cfg.fit.precision)} (fit.precision={cfg.fit.precision}; bfloat16 {native})",
     )
     grid.add_row("configs", str(compose.CONF))
-    client = tracking.look(cfg.tracking.uri, cfg.output_dir)
-    counts = count(client) if client else {}
-    grid.add_row("store", veiled(place(cfg.tracking.uri, cfg.output_dir)[0]))
-    grid.add_row("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")
-    grid.add_row("data_dir", str(cfg.data_dir or "not set (AELAB_DATA_DIR): the cache and downloads are used"))
+    rows = [store(cfg), data_folder(cfg.data_dir)]
+    for name, said, _ in rows:
+        grid.add_row(name, said)
+    grid.add_section()
     for name in compose.choices("dataset", compose.folders([])):
-        grid.add_row(f"  {name}", found(name, cfg))
+        grid.add_row(f"  {name}", whereabouts(name, cfg))
     console.out.print(grid)
-    return 0
+    return 0 if all(fine for *_, fine in rows) else 1
 
 
-def found(name: str, cfg) -> str:
-    """Whether a data set is on this machine, whole: it is loaded, but nothing is downloaded."""
-    from aelab.data.load import make
+def store(cfg) -> tuple[str, str, bool]:
+    """(a row's name, where runs are kept and how many of which status, whether it can be used); none is made."""
+    where = place(cfg.tracking.uri, cfg.output_dir)[0]
+    try:
+        client = tracking.look(cfg.tracking.uri, cfg.output_dir)
+        counts = count(client) if client else None
+    except (AelabError, OSError, *tracking.LOST) as error:
+        return "store", f"BROKEN: {veiled(str(error))}", False
+    if counts is None:
+        return "store", f"{veiled(where)}: not there yet; the first run makes it", True
+    runs = ", ".join(f"{n:,} {status}" for status, n in counts.items()) or "none yet"
+    return "store", f"{veiled(where)}\nruns: {runs}", True
+
+
+def data_folder(data_dir: str | None) -> tuple[str, str, bool]:
+    """(a row's name, where data sets are looked for, whether that is a folder)."""
+    if data_dir is None:
+        return "data_dir", f"not set (AELAB_DATA_DIR): only the cache, {fetch.cache()}, is looked into", True
+    if not Path(data_dir).expanduser().is_dir():
+        return "data_dir", f"{data_dir}: BROKEN: no such folder; set AELAB_DATA_DIR to the one with your data", False
+    return "data_dir", f"{data_dir}, then the cache, {fetch.cache()}", True
+
+
+def whereabouts(name: str, cfg) -> str:
+    """Where the files of a data set are, or how they come: they are looked for, neither read nor downloaded."""
     from aelab.run import dataset_choice
 
     try:
-        node = {k: v for k, v in dataset_choice(cfg, name).items() if k != "fallback"}
-        data = make(node | ({"mirrors": []} if "mirrors" in node else {}))
+        node = dataset_choice(cfg, name)
     except ConfigError:
         return f"yours, by dataset={name} path=..."
-    except DataUnavailable:
-        return "not here: it will be downloaded"
-    except AelabError as error:
-        return f"broken: {error}"
-    return f"{len(data.train):,} train / {len(data.validation):,} validation / {len(data.test):,} test"
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        return f"BROKEN: its YAML: {' '.join(str(error).split())}"
+    if not str(node._target_).startswith("aelab."):
+        return f"of {node._target_}, which is not imported here"
+    ways = getattr(located(node._target_), "ways", None)
+    if ways is None:
+        return "always there: needs no file"
+    wanted = ways(node)
+    looks = [[fetch.look(way.folder, file, node.get("data_dir"))[0] for file in way.names] for way in wanted]
+    for found in looks:
+        if all(found):
+            return f"here, in {found[0].parent}"
+    for way, found in zip(wanted, looks, strict=True):
+        if any(found):
+            first = next(filter(None, found)).parent
+            return f"not whole: {first} lacks {', '.join(n for n, f in zip(way.names, found, strict=True) if not f)}"
+    if urls := next((way.urls for way in wanted if way.urls), None):
+        return f"not here; downloaded from {urlsplit(urls[0]).netloc} when first used"
+    return f"not here; put {' and '.join(wanted[0].names)} into $AELAB_DATA_DIR/{wanted[0].folder}/"

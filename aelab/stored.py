@@ -1,6 +1,7 @@
 """What is done with a finished run: test it again, restore images, score rows."""
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -22,11 +23,11 @@ from aelab.run import announce, dataset_choice
 def model_of(cfg: DictConfig, folder: Path, shape):
     """The trained model of a run folder."""
     file = folder / "model.keras"
-    if file.exists():
+    if os.path.lexists(file):
         located(cfg.model._target_)  # its module may have layers of its own, which Keras must know
         return backend.restored(file)
-    if (folder / "model.skops").exists():
-        return archive.read(folder / "model.skops")
+    if os.path.lexists(folder / "model.skops"):
+        return archive.model(folder / "model.skops")
     model = shape and build(cfg.model, shape)
     if model is None or isinstance(model, keras.Model) or hasattr(model, "fit"):
         raise AelabError(f"{file} is not there: the run did not finish")

@@ -212,8 +212,8 @@ def broken(tmp_path_factory):
         ("bad cell", 1, ["bad.csv: column size: expected finite numbers, got 'large' in line 43;", "run.log)"]),
         ("score pictures", 2, ["aelab score is for runs on tables, this one is of task=denoise"]),
         ("no model", 1, ["model.keras is not there: the run did not finish"]),
-        ("half a model", 1, ["half a model/model.keras: is not whole; copy the run folder again"]),
-        ("altered model", 1, ["altered model/model.keras: cannot be read: "]),
+        ("half a model", 1, ["half a model/model.keras: is not whole, or not the one that this run wrote; copy the"]),
+        ("altered model", 1, ["altered model/model.keras: is not whole, or not the one that this run wrote; copy"]),
         ("no YAML", 1, ["no YAML/config.yaml: is no YAML; copy the run folder again"]),
         (
             "half a config",

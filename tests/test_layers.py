@@ -20,7 +20,7 @@ FILES = {
 LAYERS = (
     ("aelab",),
     ("aelab.config", "aelab.console"),
-    ("aelab.declared",),
+    ("aelab.declared", "aelab.run_files"),
     ("aelab.components",),
     ("aelab.check", "aelab.archive", "aelab.account", "aelab.store", "aelab.database", "aelab.claims"),
     ("aelab.source", "aelab.call"),

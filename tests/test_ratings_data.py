@@ -343,7 +343,7 @@ def test_ml_25m_names_file_and_line(tmp_path):
 
 
 def test_without_network_the_fallback_is_said(refused):
-    asked = node("ml_100k", mirror=refused, limit=30)
+    asked = node("ml_100k", mirrors=[refused], limit=30)
     data, why = load(asked, node)
     assert (data.name, len(data.train), len(data.test)) == ("taste_groups", 30, 30)
     assert "ml_100k could not be had, so this run uses taste_groups instead" in why
@@ -833,7 +833,7 @@ def get(tmp_path, refused):
     """`unpacked` with a data folder and, if not said otherwise, no network."""
 
     def get(file="u.data", url=f"{refused}/ml-100k.zip", md5="0" * 32, data_dir=str(tmp_path / "mine")):
-        return unpacked("ml-100k", file, archive="ml-100k", url=url, md5=md5, data_dir=data_dir)
+        return unpacked("ml-100k", file, archive="ml-100k", urls=[url], md5=md5, data_dir=data_dir)
 
     return get
 
@@ -881,7 +881,7 @@ def test_movielens_comes_from_its_zip(tmp_path, cache, mirror, monkeypatch):
     raw = zipped(small_100k())
     (folder / "ml-100k.zip").write_bytes(raw)
     monkeypatch.setitem(movielens.MD5, "ml-100k", hashlib.md5(raw).hexdigest())
-    data = data_set("ml_100k", mirror=url + "/")
+    data = data_set("ml_100k", mirrors=[url + "/"])
     written(tmp_path / "ml-100k", small_100k())
     assert everything(data) == everything(data_set("ml_100k", tmp_path))
     assert gets == ["/ml-100k.zip"]

@@ -775,7 +775,7 @@ def test_a_run_of_another_task_has_no_lists(command, tmp_path):
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """(working folder, result) of a network on films that cannot be had."""
-    mirror = f"dataset.mirror=http://127.0.0.1:{commands.free_port()}/"
+    mirror = f"dataset.mirrors=[http://127.0.0.1:{commands.free_port()}/]"
     words = ("task=recommend", "model=item_ae", mirror, *TINY, "fit.epochs=2")
     return commands.shared(tmp_path_factory, "offline", *words)
 

@@ -480,7 +480,7 @@ def test_what_cannot_be_brought_is_told(tmp_path, capsys):
     assert not (tmp_path / "mlflow.db").exists()
     (logged(tmp_path, "half") / "metrics.json").write_text('{"test/ndcg')
     assert sync([tmp_path / "runs" / "half"], None, str(tmp_path / "other")) == 1
-    assert re.search(r"metrics\.json: cannot be read .* copy the run folder again", capsys.readouterr().err)
+    assert re.search(r"metrics\.json: cannot be read: .*; copy the run folder again", capsys.readouterr().err)
     assert "no such folder" in commands.complaint(commands.run("sync", "nowhere", cwd=tmp_path))
     assert "did you mean to?" in commands.complaint(commands.run("sync", "too=x", cwd=tmp_path))
 

@@ -348,9 +348,9 @@ def test_nsl_kdd_asks_mirrors_for_the_file_by_its_quoted_name(tmp_path):
     with pytest.raises(
         DataUnavailable, match=r"KDDTrain\+_20Percent\.txt is not in .* could not be downloaded \(127\.0"
     ):
-        table("nsl_kdd", tmp_path, mirror="http://127.0.0.1:9/")
+        table("nsl_kdd", tmp_path, mirrors=["http://127.0.0.1:9/"])
     with pytest.raises(DataUnavailable, match=r"KDDTrain\+\.txt is not in .*no mirrors are set"):
-        table("nsl_kdd", tmp_path, train="full", mirror="http://127.0.0.1:9/")
+        table("nsl_kdd", tmp_path, train="full", mirrors=["http://127.0.0.1:9/"])
 
 
 def test_every_attack_is_in_one_family():

@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, load_npz, save_npz
 
+from aelab import run_files
 from aelab.config import AelabError
 from aelab.data.ratings import Catalogue
 
+REMEDY = run_files.REMEDY
+PARQUETS = (OSError, ValueError, TypeError, KeyError, NotImplementedError, MemoryError)
+"""What pandas and pyarrow raise for a Parquet file that is not as it should be; ArrowInvalid is a ValueError."""
 FILES = {"users": "users.parquet", "items": "items.parquet", "vectors": "vectors.npy", "scale": "scale.npy"}
 
 
@@ -25,12 +29,18 @@ def write(folder: Path, known: Catalogue, vectors: np.ndarray | None, /, **matri
 
 def frame(folder: Path, name: str) -> pd.DataFrame:
     """The frame of "users" or "items"."""
-    return pd.read_parquet(there(folder / FILES[name]))
+    with run_files.reading(there(folder / FILES[name]), *PARQUETS) as file:
+        found = pd.read_parquet(file)
+    if "id" not in found or not len(found) or not found["id"].map(type).eq(str).all() or found["id"].duplicated().any():
+        raise AelabError(f"{file}: expected a row with an id for each of the {name}; {REMEDY}")
+    return found
 
 
 def read(folder: Path) -> Catalogue:
     """The whole catalogue."""
-    scale = np.load(there(folder / FILES["scale"]), allow_pickle=False)
+    scale = run_files.array(there(folder / FILES["scale"]))
+    if scale.shape != (2,) or not scale[0] <= scale[1]:
+        raise AelabError(f"{folder / FILES['scale']}: expected the lowest and the highest rating; {REMEDY}")
     return Catalogue(frame(folder, "users"), frame(folder, "items"), tuple(scale.tolist()))
 
 
@@ -44,12 +54,33 @@ def vectors(folder: Path) -> np.ndarray:
     file = folder / FILES["vectors"]
     if not file.exists():
         raise AelabError(f"{file} is not there: the model of this run has no vectors of items")
-    return np.load(file, allow_pickle=False)
+    return fitting(file, run_files.array(file), (count(folder, "items"), None))
 
 
 def matrix(folder: Path, name: str) -> csr_array:
     """A sparse matrix (u, i) by name."""
-    return csr_array(load_npz(there(folder / f"{name}.npz")))
+    with run_files.reading(there(folder / f"{name}.npz"), *run_files.NUMPYS) as file:
+        found = csr_array(load_npz(file))
+        found.check_format(full_check=True)  # products read at places that the file names
+        numbers = found.dtype.kind in "iuf" and np.isfinite(found.data).all()
+    if not numbers:
+        raise AelabError(f"{file}: expected finite numbers, got {found.dtype}; {REMEDY}")
+    return fitting(file, found, (count(folder, "users"), count(folder, "items")))
+
+
+def count(folder: Path, name: str) -> int:
+    """How many users or items there are."""
+    from pyarrow.parquet import read_metadata
+
+    with run_files.reading(there(folder / FILES[name]), *PARQUETS) as file:
+        return read_metadata(file).num_rows
+
+
+def fitting(file: Path, found, shape: tuple[int | None, ...]):
+    """What was found in a file, which must be of the catalogue's shape; None stands for any size."""
+    if len(found.shape) != len(shape) or any(b not in (a, None) for a, b in zip(found.shape, shape, strict=True)):
+        raise AelabError(f"{file}: {found.shape} does not fit the users and items of the run; {REMEDY}")
+    return found
 
 
 def there(file: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aelab.config import Count, DataError, Share, Whole
-from aelab.data.fetch import fetch, look
+from aelab.data.fetch import Way, fetch, look, reads
 from aelab.data.record import Images, Split, image_data
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -23,6 +23,7 @@ SHAPE = (3, 32, 32)
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+@reads(lambda knobs: [Way(UNPACKED, FILES, []), Way("cifar10", (ARCHIVE,), knobs["mirrors"])])
 def cifar10(*, data_dir: str | None, validation: Share, limit: Count | None, seed: Whole, mirrors: list[str]) -> Images:
     """50,000 images (32, 32, 3), `validation` of them held out, and the published 10,000 test images.
 

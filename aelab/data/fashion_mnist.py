@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aelab.config import Count, DataError, Share, Whole
-from aelab.data.fetch import fetch
+from aelab.data.fetch import Way, fetch, reads
 from aelab.data.record import Images, Split, image_data
 
 FOLDER = "fashion-mnist"
@@ -47,6 +47,7 @@ FILES = {
 }  # fmt: skip
 
 
+@reads(lambda knobs: [Way(FOLDER, tuple(FILES), knobs["mirrors"])])
 def fashion_mnist(
     *, data_dir: str | None, validation: Share, limit: Count | None, seed: Whole, mirrors: list[str]
 ) -> Images:

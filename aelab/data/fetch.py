@@ -7,7 +7,9 @@ import shutil
 import threading
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aelab.config import DataError, DataUnavailable
@@ -32,30 +34,53 @@ def fetch(folder: str, filename: str, *, urls: list[str], md5: str, data_dir: st
     found, roots = look(folder, filename, data_dir)
     if found:
         return found
-    cache = roots[-1]
+    kept = roots[-1]
     if Path(folder).is_absolute() or ".." in Path(folder).parts:  # it may stand in a run folder that is another's
         raise DataError(f"{folder}/{filename}: no such file, and none is downloaded to there: expected a relative path")
     failures = []
     for url in urls:
         failure = knock(url)
         for _ in range(0 if failure else TRIES):
-            failure = download(url, cache / filename, md5)
+            failure = download(url, kept / filename, md5)
             if not failure:
-                return cache / filename
+                return kept / filename
         failures.append(f"{urlsplit(url).netloc or url}: {failure}")
     raise DataUnavailable(
         f"{folder}/{filename} is not in {' or '.join(map(str, roots))}, and could not be downloaded "
         f"({'; '.join(failures) or 'no mirrors are set'}): connect to the network, or put the files of "
-        f"{folder} into $AELAB_DATA_DIR/{folder}/ or {cache}/"
+        f"{folder} into $AELAB_DATA_DIR/{folder}/ or {kept}/"
     )
+
+
+class Way(NamedTuple):
+    """A way to have a data set: all of some files of a folder, which may be downloaded from `urls`."""
+
+    folder: str
+    names: tuple[str, ...]
+    urls: list[str]
+
+
+def reads(ways: Callable[[Mapping], list[Way]]) -> Callable:
+    """Say of a data set which files it reads, as a function of its knobs: so they can be looked for without reading."""
+
+    def mark(data_set: Callable) -> Callable:
+        data_set.ways = ways
+        return data_set
+
+    return mark
+
+
+def cache() -> Path:
+    """The folder that downloads go to."""
+    import pooch
+
+    return Path(os.environ.get("AELAB_CACHE_DIR") or pooch.os_cache("aelab")).expanduser().absolute()
 
 
 def look(folder: str, filename: str, data_dir: str | None) -> tuple[Path | None, list[Path]]:
     """(the file, with or without its `.gz`, or None; where it was looked for, the cache last)."""
-    import pooch
-
-    cache = Path(os.environ.get("AELAB_CACHE_DIR") or pooch.os_cache("aelab")).expanduser().absolute() / folder
-    roots = [Path(data_dir).expanduser() / folder, cache] if data_dir else [cache]
+    own = cache() / folder
+    roots = [Path(data_dir).expanduser() / folder, own] if data_dir else [own]
     for root in roots:
         for path in (root / filename, root / filename.removesuffix(".gz"), root / f"{filename}.gz"):
             if os.path.isfile(path):  # unlike Path.is_file, False in a folder that may not be entered
@@ -63,7 +88,7 @@ def look(folder: str, filename: str, data_dir: str | None) -> tuple[Path | None,
     return None, roots
 
 
-def unpacked(folder: str, filename: str, *, archive: str, url: str, md5: str, data_dir: str | None) -> Path:
+def unpacked(folder: str, filename: str, *, archive: str, urls: list[str], md5: str, data_dir: str | None) -> Path:
     """Path of a file of a published zip, unpacked where it was found; the zip is downloaded where the file is nowhere.
 
     In the zip the file stands in a folder of the name `archive`. Errors: DataUnavailable; DataError for a zip that
@@ -73,7 +98,7 @@ def unpacked(folder: str, filename: str, *, archive: str, url: str, md5: str, da
     if found:
         return found
     try:
-        source = fetch(folder, f"{archive}.zip", urls=[url], md5=md5, data_dir=data_dir)
+        source = fetch(folder, f"{archive}.zip", urls=urls, md5=md5, data_dir=data_dir)
     except DataUnavailable as error:
         raise DataUnavailable(f"{folder}/{filename} is not there, and {error}") from error
     part = roots[-1] / f".{filename}.{os.getpid()}.part"

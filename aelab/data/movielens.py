@@ -1,5 +1,6 @@
 """MovieLens 100K, 1M and 25M (GroupLens): ratings of films, with what is known of films and users."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from aelab.config import Count, DataError, Share, Whole
 from aelab.data.columns import MISSING, texts
-from aelab.data.fetch import unpacked
+from aelab.data.fetch import Way, reads, unpacked
 from aelab.data.frames import read_frame
 from aelab.data.limits import listed as first_names
 from aelab.data.limits import shown
@@ -35,6 +36,23 @@ MD5 = {
 }
 
 
+def ways(archive: str, names: Callable[[Mapping], tuple[str, ...]]) -> Callable[[Mapping], list[Way]]:
+    """The files of an archive, unpacked, or the archive."""
+
+    def of(knobs: Mapping) -> list[Way]:
+        folder = knobs.get("folder", archive)
+        return [Way(folder, names(knobs), []), Way(folder, (f"{archive}.zip",), knobs["mirrors"])]
+
+    return of
+
+
+def names_100k(knobs: Mapping) -> tuple[str, ...]:
+    """The files of MovieLens 100K for a fold."""
+    fold = knobs["fold"]
+    return ("u.item", "u.user", *((f"{fold}.base", f"{fold}.test") if fold in PUBLISHED else ("u.data",)))
+
+
+@reads(ways("ml-100k", names_100k))
 def ml_100k(
     *,
     fold: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub", "random", "user", "last"],
@@ -44,13 +62,13 @@ def ml_100k(
     seed: Whole,
     limit: Count | None,
     data_dir: str | None,
-    mirror: str,
+    mirrors: list[str],
 ) -> Ratings:
     """100,000 ratings, 943 users, 1,682 films; the published folds u1 to u5, ua, ub, or a split of our own.
 
     In a fold of ours `test` of the ratings are held out: see `aelab.data.ratings.cut`. Harper and Konstan, 2015.
     """
-    read = Reader("ml-100k", "ml-100k", data_dir, mirror)
+    read = Reader("ml-100k", "ml-100k", data_dir, mirrors)
     names = ["id", "title", "date", "video", "url", *GENRES.split()]
     items = read("u.item", names, "|", encoding="latin-1")
     read.expect("u.item", items[GENRES.split()].isin([0, 1]).all(axis=1), items, "0 or 1 for each genre")
@@ -67,6 +85,7 @@ def ml_100k(
     )
 
 
+@reads(ways("ml-1m", lambda knobs: ("ratings.dat", "movies.dat", "users.dat")))
 def ml_1m(
     *,
     folder: str,
@@ -77,10 +96,10 @@ def ml_1m(
     seed: Whole,
     limit: Count | None,
     data_dir: str | None,
-    mirror: str,
+    mirrors: list[str],
 ) -> Ratings:
     """1,000,209 ratings, 6,040 users, 3,883 films, `test` of the ratings held out as `fold` says."""
-    read = Reader("ml-1m", folder, data_dir, mirror)
+    read = Reader("ml-1m", folder, data_dir, mirrors)
     items = read("movies.dat", ["id", "title", "genres"], "::")
     items.insert(2, "year", year(items["title"]))
     users = read("users.dat", ["id", "gender", "age", "occupation", "zip"], "::").drop(columns="zip")
@@ -93,6 +112,7 @@ def ml_1m(
     )
 
 
+@reads(ways("ml-25m", lambda knobs: ("ratings.csv", "movies.csv")))
 def ml_25m(
     *,
     fold: Literal["random", "user", "last"],
@@ -102,10 +122,10 @@ def ml_25m(
     seed: Whole,
     limit: Count | None,
     data_dir: str | None,
-    mirror: str,
+    mirrors: list[str],
 ) -> Ratings:
     """25,000,095 ratings, 162,541 users, 62,423 films, `test` of the ratings held out as `fold` says."""
-    read = Reader("ml-25m", "ml-25m", data_dir, mirror)
+    read = Reader("ml-25m", "ml-25m", data_dir, mirrors)
     items = read("movies.csv", ["movieId", "title", "genres"], ",", header=True)
     items = items.set_axis(["id", "title", "genres"], axis=1)
     read.check_ids("movies.csv", items)
@@ -126,9 +146,9 @@ ABOUT = {"source": HOME, "licence": LICENCE}
 class Reader:
     """Reads the files of one of the archives, from a folder of the user's, the cache, or the downloaded archive."""
 
-    def __init__(self, archive: str, folder: str, data_dir: str | None, mirror: str):
-        url = f"{mirror.rstrip('/')}/{archive}.zip"
-        self.where = {"archive": archive, "url": url, "md5": MD5[archive], "data_dir": data_dir}
+    def __init__(self, archive: str, folder: str, data_dir: str | None, mirrors: list[str]):
+        urls = [f"{mirror.rstrip('/')}/{archive}.zip" for mirror in mirrors]
+        self.where = {"archive": archive, "urls": urls, "md5": MD5[archive], "data_dir": data_dir}
         self.folder, self.scale = folder, SCALES[archive]
 
     def __call__(

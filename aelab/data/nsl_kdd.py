@@ -1,8 +1,11 @@
 """NSL-KDD: network connections, 41 features each, attacks in four families."""
 
+from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import quote
 
 from aelab.config import Count, Share, Whole
+from aelab.data.fetch import Way, reads
 from aelab.data.record import Table
 from aelab.data.table import table
 
@@ -25,11 +28,18 @@ FAMILIES = {
 }
 
 
+def ways(knobs: Mapping) -> list[Way]:
+    """The two files; the full one of training is not downloaded."""
+    train = FILES[knobs["train"]]
+    return [Way("nsl-kdd", (train, "KDDTest+.txt"), knobs["mirrors"] if train in NSL_MD5 else [])]
+
+
+@reads(ways)
 def nsl_kdd(
     *,
     train: Literal["20percent", "full"],
     data_dir: str | None,
-    mirror: str,
+    mirrors: list[str],
     drop: list[str],
     validation: Share,
     contamination: Share,
@@ -47,7 +57,7 @@ def nsl_kdd(
         path=f"nsl-kdd/{FILES[train]}",
         test_path="nsl-kdd/KDDTest+.txt",
         data_dir=data_dir,
-        urls={file: [mirror.rstrip("/") + "/" + file.replace("+", "%2B")] for file, md5 in files.items() if md5},
+        urls={file: [f"{m.rstrip('/')}/{quote(file)}" for m in mirrors] for file, md5 in files.items() if md5},
         md5=files,
         names=NAMES.split(),
         header=False,

@@ -1,6 +1,8 @@
 """Tables from CSV and Parquet files: read, checked, cut into splits without a leak, encoded as numbers."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 
 from aelab.config import ConfigError, Count, DataError, Share, Whole
 from aelab.data.columns import encode, learn, texts
+from aelab.data.fetch import Way, reads
 from aelab.data.frames import locate, read_frame
 from aelab.data.limits import quoted, shown, unknown_name
 from aelab.data.record import Data, Split, Table, fingerprint, sample
@@ -16,6 +19,16 @@ LONGEST_DATE = 100
 """Characters of a date."""
 
 
+def ways(knobs: Mapping) -> list[Way]:
+    """The file, and that of the test: somebody's own, or by name where there are `urls`, perhaps none for some."""
+    files = [Path(file) for file in (knobs["path"], knobs["test_path"]) if file]
+    urls = knobs["urls"]
+    lacking = urls is None or not all(urls.get(file.name) for file in files)
+    found = [] if lacking else urls[files[0].name]
+    return [Way(files[0].parent.as_posix(), tuple(file.name for file in files), found)]
+
+
+@reads(ways)
 def table(
     *,
     name: str,

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from aelab.config import ConfigError, Count, DataError, Share
-from aelab.data.fetch import fetch
+from aelab.data.fetch import Way, fetch, reads
 from aelab.data.limits import afford, regular
 from aelab.data.record import Data, Split, Text, fingerprint
 from aelab.inference import tokens
@@ -33,6 +33,7 @@ def text(
     )
 
 
+@reads(lambda knobs: [Way("text", ("tinyshakespeare.txt",), knobs["mirrors"])])
 def shakespeare(
     *, unit: Literal["char", "word"], vocabulary: Count | None, test: Share, validation: Share, limit: Count | None,
     data_dir: str | None, mirrors: list[str],

@@ -162,7 +162,7 @@ def _decoded(arrays: dict[str, np.ndarray], name: str, file: Path) -> Any:
         return None
     try:
         return json.loads(arrays.pop(name).tobytes().decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AelabError(f"{file}: {name}: expected JSON in UTF-8, as uint8: {error}") from error
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score
 
-from aelab import archive, figures
+from aelab import archive, figures, run_files
 from aelab.call import build
 from aelab.config import AelabError, Count, Share, Whole
 from aelab.data.record import Split
@@ -140,7 +140,10 @@ class Anomaly(Task):
 
     def recall(self, folder):
         """The preparation, score and threshold of a finished run."""
-        for name, value in archive.read(folder / FILE).items():
+        kept = archive.read(folder / FILE)
+        if not isinstance(kept, dict) or kept.keys() != set(KEPT):
+            raise AelabError(f"{folder / FILE}: expected {', '.join(KEPT)}; {run_files.REMEDY}")
+        for name, value in kept.items():
             setattr(self, name, value)
 
     def figures(self, result, data, /):

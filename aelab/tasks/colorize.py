@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from aelab import figures
-from aelab.config import ConfigError, Count, Pixels
+from aelab import figures, run_files
+from aelab.config import AelabError, ConfigError, Count, Pixels
 from aelab.evaluate import evaluate, measure
 from aelab.fit import members, partials
 from aelab.ops import full
@@ -68,7 +68,10 @@ class Colorize(Task):
 
     def recall(self, folder):
         """The finished run's mean colours."""
-        self.palette = np.load(folder / "palette.npy")
+        file = folder / "palette.npy"
+        self.palette = run_files.array(file)
+        if self.palette.shape != (LEVELS, 3):
+            raise AelabError(f"{file}: expected ({LEVELS}, 3), got {self.palette.shape}; {run_files.REMEDY}")
 
     def figures(self, result, data, /):
         """Examples, the error and the mean colour at each grey level, and the gain in PSNR over the mean colour."""

@@ -15,7 +15,7 @@ from aelab.models.vectors import folder_of
 from aelab.tasks.recommend import Recommend
 from aelab.tasks.task import Task
 
-ELSEWHERE = ("_target_", "data_dir", "mirror", "fallback", "name", "delimiter", "scale")
+ELSEWHERE = ("_target_", "data_dir", "mirrors", "fallback", "name", "delimiter", "scale")
 """Settings of a data set that do not decide which ratings a run was trained on, or not they alone."""
 DRAWN = 10_000
 """Pairs of items from which the anisotropy is measured."""
