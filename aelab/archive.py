@@ -147,8 +147,7 @@ def check_keras(file: Path) -> None:
     with ZipFile(file) as opened:
         _fit_memory(file, opened)
         config = json.loads(opened.read("config.json"))
-    open_ = [value for key, value in config.items() if key != "compile_config"]  # with which it is not loaded
-    open_.append({key: value for key, value in config.items() if not isinstance(value, dict | list)})  # its own name
+    open_ = [{key: value for key, value in config.items() if key != "compile_config"}]  # it is loaded without
     while open_:
         node = open_.pop()
         if isinstance(node, list):
@@ -156,10 +155,8 @@ def check_keras(file: Path) -> None:
         elif isinstance(node, dict):
             open_ += node.values()
             if "class_name" in node and not _is_model(node):
-                name = node["config"] if node["class_name"] == "function" else node["class_name"]
-                raise AelabError(
-                    f"{file}: has {node.get('module')}.{name} in it, which is no part of a model; not read"
-                )
+                name = node.get("config") if node["class_name"] == "function" else node["class_name"]
+                raise _not_read(file, f"{node.get('module')}.{name}")
 
 
 def _is_model(node: dict) -> bool:
