@@ -12,7 +12,6 @@ from aelab.data.frames import locate, read_frame
 from aelab.data.limits import quoted, shown, unknown_name
 from aelab.data.record import Data, Split, Table, fingerprint, sample
 
-
 LONGEST_DATE = 100
 """Characters of a date."""
 
