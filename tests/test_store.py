@@ -241,7 +241,7 @@ def open_path():
         yield Path(folder)
 
 
-def test_reading_needs_no_writing(tmp_path_factory, open_path, capsys, monkeypatch):
+def test_reading_needs_no_writing(tmp_path_factory, open_path, capfd, monkeypatch):
     cwd, result = commands.finished(tmp_path_factory)
     home = open_path / "outputs"
     shutil.copytree(cwd / "outputs", home)
@@ -263,13 +263,13 @@ def test_reading_needs_no_writing(tmp_path_factory, open_path, capsys, monkeypat
     )
     monkeypatch.chdir(open_path)
     cli.dispatch(calls[0])  # all is imported now, as by who may read all
-    assert "cannot be written" not in capsys.readouterr().err
+    assert "cannot be written" not in capfd.readouterr().err
     shutil.rmtree(folder / "evaluations")
     with read_only(home):
         said = []
         for call in calls:
             assert cli.dispatch(list(call)) == 0
-            said.append(capsys.readouterr())
+            said.append(capfd.readouterr())
         assert tracking.folder_of(run_id, None, str(home)).name == folder.name
         with pytest.raises(AelabError, match=r"cannot be written \(Permission denied\)"):
             cli.dispatch([w for w in words if "," not in w])
