@@ -18,7 +18,7 @@ LIMIT_S = 20
 """What a job that took too long has to close its run in."""
 GRACE_S = 3
 """What jobs of a sweep that is stopped have for that, all together; whose run is open then is closed by the sweep."""
-ORPHAN_S = 0.5
+ORPHAN_S = 0.3
 """What jobs have whose sweep is gone: it was killed, and nobody may go on writing."""
 
 
