@@ -2,13 +2,14 @@
 
 import dataclasses
 import difflib
+import math
 import typing
 from typing import Any, Literal
 
 from aelab import config, declared
 from aelab.config import ConfigError, conforms, describe
 
-HYDRA_KEYS = {"_target_", "_recursive_", "_convert_"}
+HYDRA_KEYS = {"_target_": str, "_recursive_": bool, "_convert_": Literal["none", "partial", "object", "all"]}
 TRUSTED = ("aelab", "keras.optimizers")
 # What a group adds to the knobs of its functions: a loss term's weight, a metric's better direction...
 GROUP_KEYS = {
@@ -17,6 +18,8 @@ GROUP_KEYS = {
     "dataset": {"fallback": str | None},
     "search": {"trials": config.Count, "goal": str | None, "prune": config.Count | None},
 }
+SHOWN = 120
+"""Characters of a value that are shown where it is wrong."""
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
 NEEDED = ("preparation", "score", "threshold", "similarity", "mask")
@@ -25,15 +28,34 @@ SEVERAL = ("corruption", "loss", "metric")
 """The groups of which a run takes any number, each under its own name."""
 
 
+def short(text: str, most: int = SHOWN) -> str:
+    """A text for a message, cut in its middle where it is longer than that."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
+
+
+def endless(value: Any) -> bool:
+    """Whether a value is infinite, or a list or dict that has such a number in it."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(endless, inside)) or (isinstance(value, float) and math.isinf(value))
+
+
+def limit(kind: Any) -> int:
+    """The largest whole number that a type takes."""
+    bounds = [a for a in typing.get_args(kind) if isinstance(a, config.Range)]
+    inner = [limit(a) for a in typing.get_args(kind) if typing.get_args(a)]
+    return max([b.high for b in bounds if b.high is not None] + inner, default=config.MOST)
+
+
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, 1, 0.6)
     said = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
-    return f"{path}: unknown; {said}"
+    return f"{short(path)}: unknown; {said}"
 
 
-def _value(path: str, value: Any, kind: Any) -> None:
+def expect(path: str, value: Any, kind: Any) -> None:
+    """That a value is of a type, or `ConfigError`."""
     if value == "???":
         raise ConfigError(f"{path}: missing; give it as {path}=... ({describe(kind)})")
     number_wanted = typing.get_origin(kind) is None and kind is float
@@ -41,12 +63,14 @@ def _value(path: str, value: Any, kind: Any) -> None:
         return  # a schedule where a number is the simplest choice
     if not conforms(value, kind):
         words = {None: "null", True: "true", False: "false"}  # as in YAML
-        shown = words[value] if value is None or isinstance(value, bool) else repr(value)
-        raise ConfigError(f"{path}: expected {describe(kind)}, got {shown}")
+        shown = words[value] if value is None or isinstance(value, bool) else short(repr(value))
+        most = f"; at most {limit(kind)}" if isinstance(value, int) and abs(value) > config.MOST else ""
+        finite = describe(kind).replace("a number", "a finite number") if endless(value) else describe(kind)
+        raise ConfigError(f"{path}: expected {finite}, got {shown}{most}")
 
 
 def _trusted(path: str, target: Any, allow: typing.Iterable[str]) -> None:
-    _value(f"{path}._target_", target, str)
+    expect(f"{path}._target_", target, str)
     if not any(target == p or target.startswith(p + ".") for p in (*TRUSTED, *allow)):
         package = target.split(".")[0]
         raise ConfigError(
@@ -64,13 +88,14 @@ def check_call(path: str, node: dict, extra: dict[str, Any], allow: typing.Itera
         raise ConfigError(f"{path}._target_: there is no function or class {target}")
     for name, value in node.items():
         if name in HYDRA_KEYS:
+            expect(f"{path}.{name}", value, HYDRA_KEYS[name])
             continue
         if name in extra:
-            _value(f"{path}.{name}", value, extra[name])
+            expect(f"{path}.{name}", value, extra[name])
         elif name not in found.knobs:
             raise ConfigError(unknown(f"{path}.{name}", name, [*found.knobs, *extra]))
         else:
-            _value(f"{path}.{name}", value, found.knobs[name].type)
+            expect(f"{path}.{name}", value, found.knobs[name].type)
     needed = [k for k, knob in found.knobs.items() if knob.required]
     needed += [k for k, kind in extra.items() if not conforms(None, kind)]
     if lacking := [k for k in needed if k not in node]:
@@ -101,7 +126,7 @@ def settings(path: str, node: Any, kind: type) -> None:
     for name, type_ in fields.items():
         if name not in node:
             raise ConfigError(f"{path}.{name}: missing")
-        _value(f"{path}.{name}", node[name], type_)
+        expect(f"{path}.{name}", node[name], type_)
 
 
 def _components(group: str, node: Any) -> None:
@@ -119,6 +144,14 @@ def _components(group: str, node: Any) -> None:
                 raise ConfigError(f"{group}.{name}: expected a component with a _target_, got {value!r}")
 
 
+def shares(node: dict, gives: tuple[str, ...] | None) -> None:
+    """That a data set holds rows out for a test, and leaves some to train on; ratings and texts need no validation."""
+    for name in ("validation", "test"):
+        free = gives is None or (name == "validation" and {"ratings", "text"} & set(gives))
+        if node.get(name) is not None:
+            expect(f"dataset.{name}", node[name], config.Rest if free else config.Held)
+
+
 def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str] = ()) -> None:
     """Check a whole resolved config; raises `ConfigError` with one line that says what to type instead.
 
@@ -133,7 +166,7 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
         if dataclasses.is_dataclass(type_):
             settings(name, cfg.get(name), type_)
         else:
-            _value(name, cfg.get(name), type_)
+            expect(name, cfg.get(name), type_)
     allow = cfg["allow"]
     for group in groups:
         _components(group, cfg.get(group))

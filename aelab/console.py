@@ -69,10 +69,27 @@ def leave(code: int) -> NoReturn:
     Taking TensorFlow apart costs 2.5 s, and lets native code print what is not for the user.
     """
     atexit._run_exitfuncs()
-    with contextlib.suppress(BrokenPipeError):  # aelab --help | head
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:  # aelab --help | head
+        pass
+    except OSError as error:  # a full disk
+        complain(f"standard output: {error.strerror}")
+        code = code or 1
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
+
+
+def open_streams() -> None:
+    """Give a process that was started without standard streams (`>&-`) the null device in their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:  # something else has been opened in its place
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 @contextlib.contextmanager

@@ -22,8 +22,12 @@ LAYERS = (
     ("aelab.config", "aelab.console"),
     ("aelab.declared",),
     ("aelab.check", "aelab.archive", "aelab.account", "aelab.store"),
-    ("aelab.source",),
+    ("aelab.source", "aelab.overrides"),
+    ("aelab.conf_files",),
+    ("aelab.registry",),
+    ("aelab.explain",),
     ("aelab.compose", "aelab.circumstances"),
+    ("aelab.incident", "aelab.show", "aelab.keys"),
     ("aelab.grid",),
     ("aelab.space",),
     (
