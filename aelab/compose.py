@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import OverrideType, Sweep
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from aelab import check, declared, source, store
+from aelab import check, declared, interpolations, source, store
 from aelab.config import ConfigError
 from aelab.explain import REFUSALS, check_kind, explain, named
 from aelab.overrides import name_of, parse
@@ -54,7 +54,10 @@ def job(words: list[str], dirs: list[Path], multirun: bool, number: int = 0, bas
     hydra, sign = HydraConfig.get(), signature(cfg)
     with read_write(hydra):
         hydra.job.id = sign  # for the names of folders: see the resolver below
-    folder = Path(hydra.sweep.dir).absolute() / hydra.sweep.subdir if multirun else Path(hydra.run.dir).absolute()
+    try:
+        folder = Path(hydra.sweep.dir).absolute() / hydra.sweep.subdir if multirun else Path(hydra.run.dir).absolute()
+    except REFUSALS as error:
+        raise explain(error, words, dirs) from error
     return Job([word for word in words if not name_of(word).startswith("hydra")], cfg, folder, sign)
 
 
@@ -65,6 +68,9 @@ def based(overrides: list[str], dirs: list[Path], bases: dict) -> tuple[DictConf
     those typed.
     """
     parsed = parse(overrides)
+    if several := next((o for o in parsed if o.is_sweep_override()), None):
+        line, key = check.short(several.input_line), several.key_or_group
+        raise ConfigError(f"{line}: several values; add -m for a job with each, or give one list, as {key}=[A,B]")
     named(parsed, dirs)
     plain = [
         o
@@ -95,6 +101,7 @@ def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict
             raise ConfigError("choices: is what comes of the others; choose with GROUP=NAME, such as model=unet_mini")
         with read_write(cfg):
             cfg.hydra.job.num = number
+        interpolations.bounded(OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])))
         HydraConfig.instance().set_config(cfg)
         helpers = [str(k) for k in cfg if f"${{{k}}}" in text]
         cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))

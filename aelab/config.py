@@ -73,9 +73,6 @@ class Pattern(NamedTuple):
     regex: str
     words: str
 
-    def __str__(self):
-        return self.words
-
     def holds(self, value: str) -> bool:
         """Whether a text matches."""
         return re.fullmatch(self.regex, value) is not None
@@ -85,8 +82,8 @@ SEEDS = 2**32 - 1
 """The largest seed that NumPy's global generator and scikit-learn take."""
 Seed = Annotated[int, Range(0, SEEDS)]
 NAMES = r"(?!\.{1,2}$)(?!\s)[^/\\\x00-\x1f\x7f]{1,200}(?<!\s)"
-Name = Annotated[str, Pattern(NAMES, "that is a name, of at most 200 characters and without /")]
-Folder = Annotated[str, Pattern(r"(?=.*\S)[^\x00-\x1f\x7f]+", "that is the path of a folder")]
+Name = Annotated[str, Pattern(NAMES, "a name, of at most 200 characters and without /")]
+Folder = Annotated[str, Pattern(r"(?=.*\S)[^\x00-\x1f\x7f]+", "the path of a folder")]
 Count = Annotated[int, Range(1, MOST)]
 Whole = Annotated[int, Range(0, MOST)]
 Level = Annotated[float, Range(0, None)]
@@ -198,6 +195,8 @@ def describe(kind: Any) -> str:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         bounds = next((a for a in args[1:] if isinstance(a, Range | Pattern)), None)
+        if isinstance(bounds, Pattern):
+            return bounds.words
         return f"{describe(args[0])} {bounds}" if bounds else describe(args[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))

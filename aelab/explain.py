@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra import compose as hydra_compose
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
@@ -22,19 +22,25 @@ def named(words: list[Override], dirs: list[Path]) -> None:
     """That each word for a config group names choices of it, by texts, and each but once."""
     known = registry.groups(dirs)
     for o in words:
-        if o.key_or_group not in known or o.is_delete() or o.is_sweep_override():
+        if o.key_or_group not in known or o.is_delete():
             continue
-        value, group, shown = o.value(), o.key_or_group, check.short(o.input_line)
-        names = value if isinstance(value, list) else [value]
-        if not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{shown}: expected the name of a choice")
-        if isinstance(value, list) and group not in check.SEVERAL:
-            raise ConfigError(f"{shown}: expected the name of one choice, as in {group}=NAME")
-        if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-            raise ConfigError(f"{shown}: {twice} is there twice; leave one of them out")
-        for name in names:
-            if name.endswith(".yaml") or {"", ".", ".."} & set(name.split("/")):
-                raise _no_choice(group, name, dirs)
+        sweep = o.value()
+        values = map(Override._convert_value, sweep.list) if isinstance(sweep, ChoiceSweep) else [sweep]
+        for value in values:
+            _names(value, o.key_or_group, check.short(o.input_line), dirs)
+
+
+def _names(value: object, group: str, shown: str, dirs: list[Path]) -> None:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{shown}: expected the name of a choice")
+    if isinstance(value, list) and group not in check.SEVERAL:
+        raise ConfigError(f"{shown}: expected the name of one choice, as in {group}=NAME")
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise ConfigError(f"{shown}: {twice} is there twice; leave one of them out")
+    for name in names:
+        if name.endswith(".yaml") or {"", ".", ".."} & set(name.split("/")):
+            raise _no_choice(group, name, dirs)
 
 
 def check_kind(group: str, name: str, target: str, task: str, wanted: tuple[str, ...], dirs: list[Path]) -> None:

@@ -1,8 +1,10 @@
 """The jobs of a command: every combination of the values, pairs of them, a table's rows, and repeats over seeds."""
 
+import contextlib
 import csv
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +13,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
-from aelab import check, compose, keys
+from aelab import check, compose, console, keys
 from aelab.compose import Job
-from aelab.config import MOST, ConfigError, Seed, Sweep
-from aelab.overrides import count, parse
+from aelab.config import ConfigError, Seed, Sweep
+from aelab.overrides import count, first_of, parse
 
+PATIENCE = 100_000
+"""Jobs that somebody may really want: to check as many takes about an hour."""
+MANY = 50
+"""Jobs whose checking takes a second or more."""
 REPEATS = ("seed", "dataset.fold")
 """Swept values that make a job the repeat of another."""
 
@@ -44,11 +50,11 @@ def every(
     rest = [o for o in overrides if o not in own]
     how = first(overrides, dirs) if multirun and how is None else how
     listed = jobs(overrides, dirs, how) if multirun else [rest]
-    globbed = any("glob(" in o for o in rest)
+    globbed = multirun and any("glob(" in o for o in rest)
     if globbed:
         keys.check(parse(rest), how, dirs)
     found, refused, bases, home = {}, [], {}, None
-    for words in listed:
+    for words in progress(listed):
         try:
             if globbed:
                 keys.fit(words, how, dirs)
@@ -65,13 +71,21 @@ def every(
     return list(found.values()), refused
 
 
+def progress(listed: list) -> Iterator:
+    """The items of a long list, with their number on a terminal until they are done."""
+    with console.out.status(f"checking {len(listed)} jobs") if len(listed) > MANY else contextlib.nullcontext():
+        yield from listed
+
+
 def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
     """What says how to sweep: the config of the first choices, as it is, without values of theirs. Within `session`."""
     words = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     try:
-        for o in _parsed(overrides, dirs):
+        parsed = _parsed(overrides, dirs)
+        compose.named(parsed, dirs)
+        for o in parsed:
             its_own = "." in o.key_or_group and not o.key_or_group.startswith(("sweep.", "search."))
-            words += [] if its_own or o.is_interval_sweep() else _values(o)[0]
+            words += [] if its_own or o.is_interval_sweep() else [first_of(o)]
         cfg = hydra_compose("config", [*compose.search_path(dirs), *words])
     except compose.REFUSALS as error:
         raise compose.explain(error, words, dirs) from error
@@ -111,7 +125,7 @@ def _few(sizes: dict[str, int], cfg: DictConfig) -> None:
     if total > cfg.sweep.max_jobs:
         raise ConfigError(
             f"-m: {total:,} jobs, more than sweep.max_jobs={cfg.sweep.max_jobs}; give fewer values"
-            + (f", or type sweep.max_jobs={total}" if total <= MOST else "")
+            + (f", or type sweep.max_jobs={total}" if total <= PATIENCE else "")
         )
 
 

@@ -21,7 +21,15 @@ def check(words: list[Override], how: DictConfig, dirs: list[Path]) -> None:
             known = _known(root, how, dirs)
             name = rest.partition(".")[0]
             if known is not None and name not in known:
-                raise ConfigError(checks.unknown(o.key_or_group, name, known))
+                raise ConfigError(checks.unknown(o.key_or_group, name, known - checks.HYDRA_KEYS.keys()))
+            if known is None and root not in (tops := _tops(how, dirs)):
+                raise ConfigError(checks.unknown(o.key_or_group, root, tops))
+
+
+def _tops(how: DictConfig, dirs: list[Path]) -> set[str]:
+    """The names that may stand at the top of a config, with those that some choice of a group adds for itself."""
+    own = [names for group in registry.groups(dirs) for names in registry.helpers(group, dirs).values()]
+    return set(map(str, how)).union(registry.groups(dirs), *own)
 
 
 def _known(root: str, how: DictConfig, dirs: list[Path]) -> set[str] | None:

@@ -75,7 +75,9 @@ def _hydras(override: Override) -> None:
         return
     value = override.value()
     if key not in HYDRAS or override.is_delete() or override.is_sweep_override():
-        raise ConfigError(f"{short(override.input_line)}: of Hydra's settings one value of these: {', '.join(HYDRAS)}")
+        raise ConfigError(
+            f"{short(override.input_line)}: cannot be set; of Hydra's settings these can: {', '.join(HYDRAS)}"
+        )
     if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
         raise ConfigError(f"{short(override.input_line)}: expected the path of a folder; give it as {key}=FOLDER")
 
@@ -100,6 +102,15 @@ def ends(override: Override) -> tuple[float, float]:
     sweep = override.value()
     kind = int if all(isinstance(number, int) for number in (sweep.start, sweep.stop, sweep.step)) else float
     return kind(start), kind(start + (count(override) - 1) * step)
+
+
+def first_of(override: Override) -> str:
+    """The word with the first of the values that it stands for."""
+    sweep = override.value()
+    if not isinstance(sweep, ChoiceSweep | RangeSweep):
+        return override.input_line
+    first = ends(override)[0] if isinstance(sweep, RangeSweep) else next(override.sweep_string_iterator())
+    return f"{override.input_line.partition('=')[0]}={first}"
 
 
 def _numbers(override: Override) -> list[decimal.Decimal]:

@@ -22,7 +22,7 @@ LAYERS = (
     ("aelab.config", "aelab.console"),
     ("aelab.declared",),
     ("aelab.check", "aelab.archive", "aelab.account", "aelab.store"),
-    ("aelab.source", "aelab.overrides"),
+    ("aelab.source", "aelab.overrides", "aelab.interpolations"),
     ("aelab.conf_files",),
     ("aelab.registry",),
     ("aelab.explain",),
