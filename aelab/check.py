@@ -39,13 +39,6 @@ def endless(value: Any) -> bool:
     return any(map(endless, inside)) or (isinstance(value, float) and math.isinf(value))
 
 
-def limit(kind: Any) -> int:
-    """The largest whole number that a type takes."""
-    bounds = [a for a in typing.get_args(kind) if isinstance(a, config.Range)]
-    inner = [limit(a) for a in typing.get_args(kind) if typing.get_args(a)]
-    return max([b.high for b in bounds if b.high is not None] + inner, default=config.MOST)
-
-
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
     known = sorted(set(known))
@@ -64,7 +57,7 @@ def expect(path: str, value: Any, kind: Any) -> None:
     if not conforms(value, kind):
         words = {None: "null", True: "true", False: "false"}  # as in YAML
         shown = words[value] if value is None or isinstance(value, bool) else short(repr(value))
-        most = f"; at most {limit(kind)}" if isinstance(value, int) and abs(value) > config.MOST else ""
+        most = f"; at most {config.MOST}" if isinstance(value, int) and abs(value) > config.MOST else ""
         finite = describe(kind).replace("a number", "a finite number") if endless(value) else describe(kind)
         raise ConfigError(f"{path}: expected {finite}, got {shown}{most}")
 

@@ -188,7 +188,7 @@ def _monitored(plain: dict, target: str, dirs: list[Path]) -> None:
         names += [filled] if filled in plain["metric"] or filled not in choices("metric", dirs) else []
     known, monitor = [f"val/{name}" for name in dict.fromkeys(names)], plain["fit"]["monitor"]
     # What somebody's own task measures without saying so shows when it is trained.
-    silent = own is None and declared.replaces(target, "watch", TASK) and monitor.startswith("val/")
+    silent = not own and declared.replaces(target, "watch", TASK) and monitor.startswith("val/")
     if monitor not in known and not silent:
         told = ", ".join(known)
         raise ConfigError(f"fit.monitor={check.short(monitor)}: not measured in every epoch; there are: {told}")

@@ -40,7 +40,7 @@ class Stopped(AelabError):
 
 FINITE = sys.float_info.max
 MOST = 2**31 - 1
-"""The largest whole number that a config may have: TensorFlow counts in 32 bits in many places."""
+"""The largest whole number that a config may have: TensorFlow counts in 32 bits, and NumPy's seeds have no more."""
 
 
 class Range(NamedTuple):
@@ -52,7 +52,7 @@ class Range(NamedTuple):
     below: bool = False
 
     def __str__(self):
-        high = None if self.high in (MOST, SEEDS) else self.high  # said only where it is passed
+        high = None if self.high == MOST else self.high  # said only where it is passed
         if self.open:
             return f"above {self.low}" + (f" and {'below' if self.below else 'at most'} {high}" if high else "")
         if high is None:
@@ -78,9 +78,6 @@ class Pattern(NamedTuple):
         return re.fullmatch(self.regex, value) is not None
 
 
-SEEDS = 2**32 - 1
-"""The largest seed that NumPy's global generator and scikit-learn take."""
-Seed = Annotated[int, Range(0, SEEDS)]
 NAMES = r"(?!\.{1,2}$)(?!\s)[^/\\\x00-\x1f\x7f]{1,200}(?<!\s)"
 Name = Annotated[str, Pattern(NAMES, "a name, of at most 200 characters and without /")]
 Folder = Annotated[str, Pattern(r"(?=.*\S)[^\x00-\x1f\x7f]+", "the path of a folder")]
@@ -175,7 +172,7 @@ class Run:
     """The settings of a run that are not a component's own."""
 
     choices: dict[str, str]
-    seed: Seed
+    seed: Whole
     fit: Fit
     tracking: Tracking
     sweep: Sweep

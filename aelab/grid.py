@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aelab import check, compose, console, keys
 from aelab.compose import Job
-from aelab.config import ConfigError, Seed, Sweep
+from aelab.config import ConfigError, Sweep, Whole
 from aelab.overrides import count, first_of, parse
 
 PATIENCE = 100_000
@@ -155,7 +155,7 @@ def _combined(axes: dict[str, list[list[str]]], cfg: DictConfig) -> list[list[li
     if settings.seeds:
         if "seed" in swept:
             raise ConfigError("sweep.seeds: the seed is swept already; leave one of them out")
-        check.expect("seed", cfg.seed, Seed)
+        check.expect("seed", cfg.seed, Whole)
         found = [axis for axis in found if not axis[0] or not axis[0][0].startswith("seed=")]
         found.append([[f"seed={cfg.seed + i}"] for i in range(settings.seeds)])
     return found

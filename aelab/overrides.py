@@ -30,6 +30,8 @@ def parse(words: list[str]) -> list[Override]:
     """What Hydra makes of words, once they are known to be of a size that it can take."""
     for word in words:
         _bounded(word)
+        if name_of(word)[:1] in ("", "@"):
+            raise ConfigError(f"{short(word)}: not understood; write key=value")
     try:
         found = OverridesParser.create().parse_overrides(words)
     except HydraException as error:
@@ -75,9 +77,8 @@ def _hydras(override: Override) -> None:
         return
     value = override.value()
     if key not in HYDRAS or override.is_delete() or override.is_sweep_override():
-        raise ConfigError(
-            f"{short(override.input_line)}: cannot be set; of Hydra's settings these can: {', '.join(HYDRAS)}"
-        )
+        shown = short(override.input_line)
+        raise ConfigError(f"{shown}: cannot be set; of Hydra's settings these can: {', '.join(HYDRAS)}")
     if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
         raise ConfigError(f"{short(override.input_line)}: expected the path of a folder; give it as {key}=FOLDER")
 

@@ -12,7 +12,10 @@ CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.y
 
 def folders(extra: list[str]) -> list[Path]:
     """The config folders, the user's first: those given, `./conf` where it is another's, then our own."""
-    here = Path("conf").resolve()
+    try:
+        here = Path("conf").resolve()
+    except FileNotFoundError as error:
+        raise ConfigError("the folder that this shell is in is not there any more; cd to another") from error
     if "" in extra:
         raise ConfigError("--config-dir: expected a folder after it, as in --config-dir my_conf")
     mine = [Path(d).resolve() for d in extra] + ([here] if here.is_dir() and here != CONF else [])

@@ -1,5 +1,6 @@
 """What the command line shows and runs nothing: the composed config, Hydra's account of it, completion, the version."""
 
+import logging
 import os
 import re
 import sys
@@ -106,7 +107,7 @@ def completion(asked: str, dirs: list[Path]) -> int:
 
 def call_hydra(argv: list[str]) -> int:
     """Call Hydra's own entry point with our config folder, for what it shows."""
-    sys.argv = ["aelab", *argv]
+    sys.argv, logging.raiseExceptions = ["aelab", *argv], False  # it prints by logging: | head is no error
     try:
         hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")(lambda cfg: None)()
     except SystemExit as end:
