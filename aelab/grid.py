@@ -87,10 +87,10 @@ def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
             its_own = "." in o.key_or_group and not o.key_or_group.startswith(("sweep.", "search."))
             words += [] if its_own or o.is_interval_sweep() else [first_of(o)]
         cfg = hydra_compose("config", [*compose.search_path(dirs), *words])
+        settings = cfg.get("sweep")
+        settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
     except compose.REFUSALS as error:
         raise compose.explain(error, words, dirs) from error
-    settings = cfg.get("sweep")
-    settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
     check.settings("sweep", settings, Sweep)
     return cfg
 
