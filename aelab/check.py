@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import re
 import typing
 from typing import Any, Literal
@@ -17,6 +18,8 @@ GROUP_KEYS = {
     "dataset": {"fallback": str | None},
     "search": {"trials": config.Count, "goal": str | None, "prune": config.Count | None},
 }
+SHOWN = 120
+"""Characters of a value that are shown where it is wrong."""
 ONE = ("task", "dataset", "model", "optimizer", "schedule")
 """The groups of which a run takes one component."""
 NEEDED = ("preparation", "score", "threshold", "similarity", "mask")
@@ -28,21 +31,35 @@ SEVERAL = ("corruption", "loss", "metric")
 NAME = re.compile(r"\w[\w.@+-]*")
 
 
+def short(text: str, most: int = SHOWN) -> str:
+    """A text for a message, cut in its middle where it is longer than that."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
+
+
+def endless(value: Any) -> bool:
+    """Whether a value is infinite, or a list or dict that has such a number in it."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(endless, inside)) or (isinstance(value, float) and math.isinf(value))
+
+
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest known one, or all of them."""
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, 1, 0.6)
     said = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
-    return f"{path}: unknown; {said}"
+    return f"{short(path)}: unknown; {said}"
 
 
-def _value(path: str, value: Any, kind: Any) -> None:
+def expect(path: str, value: Any, kind: Any) -> None:
+    """That a value is of a type, or `ConfigError`."""
     if value == "???":
         raise ConfigError(f"{path}: missing; give it as {path}=... ({describe(kind)})")
     if not conforms(value, kind):
         words = {None: "null", True: "true", False: "false"}  # as in YAML
-        shown = words[value] if value is None or isinstance(value, bool) else repr(value)
-        raise ConfigError(f"{path}: expected {describe(kind)}, got {shown}")
+        shown = words[value] if value is None or isinstance(value, bool) else short(repr(value))
+        most = f"; at most {config.MOST}" if isinstance(value, int) and abs(value) > config.MOST else ""
+        finite = describe(kind).replace("a number", "a finite number") if endless(value) else describe(kind)
+        raise ConfigError(f"{path}: expected {finite}, got {shown}{most}")
 
 
 def component(
@@ -58,7 +75,7 @@ def component(
         if name in HYDRA_KEYS:
             continue
         if name in extra:
-            _value(f"{path}.{name}", value, extra[name])
+            expect(f"{path}.{name}", value, extra[name])
         elif name not in knobs:
             raise ConfigError(unknown(f"{path}.{name}", name, [*knobs, *extra]))
         elif (group, name) == ("optimizer", "learning_rate") and isinstance(value, dict) and "_target_" in value:
@@ -75,14 +92,14 @@ def _knob(path: str, value: Any, kind: Any, allow: typing.Iterable[str]) -> None
     """Check a knob's value; it has components in it only where the knob's type says of which group."""
     group, several = config.group_of(kind)
     if group and several:
-        _value(path, value, dict)
+        expect(path, value, dict)
         for name, node in value.items():
             component(f"{path}.{name}", node, group, allow)
     elif group:
         component(path, value, group, allow)
     else:
         plain(path, value)
-        _value(path, value, kind)
+        expect(path, value, kind)
 
 
 def plain(path: str, value: Any) -> None:
@@ -123,7 +140,7 @@ def settings(path: str, node: Any, kind: type) -> None:
     for name, type_ in fields.items():
         if name not in node:
             raise ConfigError(f"{path}.{name}: missing")
-        _value(f"{path}.{name}", node[name], type_)
+        expect(f"{path}.{name}", node[name], type_)
 
 
 def _group(group: str, node: Any, allow: typing.Iterable[str]) -> None:
@@ -146,6 +163,14 @@ def _group(group: str, node: Any, allow: typing.Iterable[str]) -> None:
         plain(group, node)
 
 
+def shares(node: dict, gives: tuple[str, ...] | None) -> None:
+    """That a data set holds rows out for a test, and leaves some to train on; ratings and texts need no validation."""
+    for name in ("validation", "test"):
+        free = gives is None or (name == "validation" and {"ratings", "text"} & set(gives))
+        if node.get(name) is not None:
+            expect(f"dataset.{name}", node[name], config.Rest if free else config.Held)
+
+
 def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str] = ()) -> None:
     """Check a whole resolved config; raises `ConfigError` with one line that says what to type instead.
 
@@ -160,7 +185,7 @@ def check(cfg: dict, groups: typing.Iterable[str], helpers: typing.Iterable[str]
         if dataclasses.is_dataclass(type_):
             settings(name, cfg.get(name), type_)
         else:
-            _value(name, cfg.get(name), type_)
+            expect(name, cfg.get(name), type_)
     for group, name in cfg["choices"].items():
         if name != "" and not (isinstance(name, str) and NAME.fullmatch(name)):  # folders are named by it
             raise ConfigError(f"choices.{group}: expected the name of a choice, got {name!r}")

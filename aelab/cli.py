@@ -4,7 +4,6 @@
 """
 
 import gc
-import itertools
 import os
 import signal
 import sys
@@ -15,13 +14,18 @@ from typing import NoReturn
 
 import psutil
 
-from aelab import account, check, commands, compose, console, folders, grid, past, space, work
+from aelab import account, check, commands, compose, console, folders, grid, incident, past, show, space, work
 from aelab.config import AelabError, ConfigError
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """The entry point `aelab`; ends with 0, 1 (a run failed), 2 (a wrong command), 130 (^C) or 143 (SIGTERM)."""
+    """The entry point `aelab`.
+
+    Ends with 0, 1 (a run failed), 2 (a wrong command), 70 (an error of ours), 130 (^C), 141 (nobody reads what is
+    printed, as with `| head`) or 143 (SIGTERM).
+    """
     argv = sys.argv[1:] if argv is None else argv
+    console.open_streams()
     gc.set_threshold(50_000, 20, 100)  # imports make objects that stay: looking through them took 1.5 s of a start
     signal.signal(signal.SIGTERM, work.on_sigterm)
     try:
@@ -35,44 +39,29 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except AelabError as error:
         console.complain(str(error))
         code = error.code
+    except BrokenPipeError:
+        code = 141
     except OSError as error:
         console.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         code = 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: told in one line, kept whole in a file
+        console.complain(incident.report(error, argv))
+        code = 70
     console.leave(code)
 
 
 def dispatch(argv: list[str]) -> int:
     """Run one command; returns the exit code."""
     if any(a in ("--help", "-h", "help") for a in argv):
-        from aelab.help import show
+        from aelab import help
 
-        show(compose.folders([]), next((a.partition("=")[2] for a in argv if a.startswith("task=")), None))
+        help.show(compose.folders([]), next((a.partition("=")[2] for a in argv if a.startswith("task=")), None))
         return 0
     if argv and argv[0] in COMMANDS:
         return COMMANDS[argv[0]](argv[1:])
-    if any(a.partition("=")[0] in HYDRAS_OWN for a in argv):
-        return inspect(argv)
+    if show.wanted(argv):
+        return show.show(argv)
     return train(argv)
-
-
-HYDRAS_OWN = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help", "--version")
-
-
-def inspect(argv: list[str]) -> int:
-    """Hydra's own options, with the user's config folders; a config is shown only if it could be run."""
-    words = [a for a in argv if a.startswith("~") or ("=" in a and not a.startswith("-"))]
-    options = [a for a in argv if a not in words]
-    extra = [after for option, after in itertools.pairwise(options) if option in ("--config-dir", "-cd")]
-    dirs = compose.folders([*extra, *(a.partition("=")[2] for a in options if a.startswith("--config-dir="))])
-    if "--hydra-help" in options:
-        return hydra(["--hydra-help"])  # alone: it would call what a config says of Hydra's logging
-    if any(a.partition("=")[0] in ("--cfg", "-c") for a in options):
-        with compose.session():
-            compose.compose(words, dirs)
-        words = [*compose.search_path(dirs), *words]
-    elif len(dirs) > 1 and not extra:
-        options += ["--config-dir", str(dirs[0])]  # completion knows no other way
-    return hydra([*options, *words])
 
 
 def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
@@ -81,6 +70,7 @@ def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
     overrides = []
     while words:
         word = words.pop(0)
+        shown = check.short(word)
         if word in ("-m", "--multirun"):
             multirun = True
         elif word in ("--config-dir", "-cd"):
@@ -88,9 +78,9 @@ def split_flags(argv: list[str]) -> tuple[list[str], list[str], bool]:
         elif word.startswith("--config-dir="):
             dirs.append(word.partition("=")[2])
         elif word.startswith("-"):
-            raise ConfigError(f"{word}: no such option; there are: -m, --cfg job, --config-dir DIR, --help")
+            raise ConfigError(f"{shown}: no such option; there are: -m, --cfg job, --config-dir DIR, --help")
         elif "=" not in word and not word.startswith("~"):
-            raise ConfigError(f"{word}: expected key=value or one of: {', '.join(COMMANDS)}, help; see aelab --help")
+            raise ConfigError(f"{shown}: expected key=value or one of: {', '.join(COMMANDS)}, help; see aelab --help")
         else:
             overrides.append(word)
     return overrides, dirs, multirun
@@ -153,15 +143,6 @@ def writable(folder: Path) -> None:
         raise AelabError(
             f"output_dir={folder}: cannot be written ({error.strerror}); give another with output_dir=FOLDER"
         ) from error
-
-
-def hydra(argv: list[str]) -> int:
-    """Call Hydra's own entry point with our config folder, for what it shows."""
-    import hydra
-
-    sys.argv = ["aelab", *argv]
-    hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")(lambda cfg: None)()
-    return 0
 
 
 def swept(jobs: list[compose.Job], refused: list, client) -> int:

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -12,18 +11,15 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType, Sweep
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, read_write
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
 
-from aelab import check, components, declared, source, store
-from aelab.components import CONF
+from aelab import check, components, declared, interpolations, source, store
 from aelab.config import ConfigError
+from aelab.explain import REFUSALS, check_kind, explain, named
+from aelab.overrides import name_of, parse
+from aelab.registry import CONF, choices, fitting, folders, groups, search_path, target  # noqa: F401 - for its callers
 
-PLURALS = {"loss": "losses"}
 # What a run's result does not depend on: left out of its signature.
 ELSEWHERE = (
     "choices",
@@ -39,79 +35,7 @@ ELSEWHERE = (
 )
 
 
-def folders(extra: list[str]) -> list[Path]:
-    """The config folders, the user's first: those given, `./conf` where it is another's, then our own."""
-    here = Path("conf").resolve()
-    mine = [Path(d).resolve() for d in extra] + ([here] if here.is_dir() and here != CONF else [])
-    for folder in mine:
-        if not folder.is_dir():
-            raise ConfigError(f"--config-dir {folder}: no such folder")
-    return [*dict.fromkeys(mine), CONF]
-
-
-def search_path(dirs: list[Path]) -> list[str]:
-    """The override that puts the user's config folders on Hydra's search path."""
-    mine = [f'"file://{d}"' for d in dirs if d != CONF]
-    return [f"hydra.searchpath=[{','.join(mine)}]"] if mine else []
-
-
-def groups(dirs: list[Path]) -> list[str]:
-    """The config groups: the folders below `conf/` whose choices are components or named settings."""
-    return sorted({p.name for d in dirs for p in d.iterdir() if p.is_dir() and p.name != "hydra"})
-
-
-def choices(group: str, dirs: list[Path]) -> dict[str, Path]:
-    """The choices of a group: name -> YAML file. The listing of the folders is the registry."""
-    files = {p.stem: p for d in reversed(dirs) for p in (d / group).glob("*.yaml")}
-    return dict(sorted(files.items()))
-
-
-def target(file: Path) -> str | None:
-    """The `_target_` of a choice, wherever its YAML places it; read as text, as help and errors look at every file."""
-    found = re.search(r"^\s*_target_:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1].strip("'\"") if found else None
-
-
-def fitting(group: str, kinds: tuple[str, ...], dirs: list[Path]) -> list[str]:
-    """The choices of a group that take (or give) one of the kinds of input; losses of no kind fit all."""
-    targets = {name: target(file) for name, file in choices(group, dirs).items()}
-    found = {name: declared.kinds(group, component) for name, component in targets.items() if component}
-    return [name for name, kind in found.items() if set(kind or ()) & set(kinds) or (kind is None and group == "loss")]
-
-
-def explain(error: Exception, overrides: list[str], dirs: list[Path]) -> ConfigError:
-    """Hydra's error as one line that says what to type."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return ConfigError(f"{group}={name}: no such {group}; there are: {', '.join(choices(group, dirs))}")
-    if isinstance(error, OverrideParseException):
-        return ConfigError(f"{error.override}: not understood; write key=value, and quote what a shell would change")
-    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
-        key = getattr(error, "full_key", None) or str(error).split("'")[1]
-        return ConfigError(f"{key}: missing; give it as {key}=...")
-    text = str(error)
-    if text.startswith("Config group override must be"):
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        wrong = [o for o in parsed if o.key_or_group in groups(dirs) and not isinstance(o.value(), str | list | dict)]
-        return ConfigError("; ".join(f"{o.input_line}: expected the name of a choice" for o in wrong) or text)
-    if text.startswith("Could not override '"):
-        key = text.split("'")[1]
-        known = hydra_compose("config", search_path(dirs) + [o for o in overrides if name_of(o) != key and "=" in o])
-        parent, _, name = key.rpartition(".")
-        while parent and not isinstance(OmegaConf.select(known, parent), DictConfig):
-            parent, _, name = parent.rpartition(".")
-        node = OmegaConf.select(known, parent) if parent else known
-        found = declared.signature(str(node.get("_target_")))
-        if found and name in found.knobs:
-            return ConfigError(f"{key}: has no value to change here; to give it one, type +{key}=...")
-        names = [*map(str, node), *(groups(dirs) if not parent else [])]
-        return ConfigError(check.unknown(key, name, [n for n in names if n not in check.HYDRA_KEYS]))
-    return ConfigError(" ".join(text.split()))
-
-
-def name_of(override: str) -> str:
-    """The name that an override is for."""
-    return override.split("=")[0].lstrip("+~")
+TASK = "aelab.tasks.task.Task"
 
 
 class Job(NamedTuple):
@@ -129,14 +53,17 @@ def job(words: list[str], dirs: list[Path], multirun: bool, number: int = 0, bas
     hydra, sign = HydraConfig.get(), signature(cfg)
     with read_write(hydra):
         hydra.job.id = sign  # for the names of folders: see the resolver below
-    folder = Path(hydra.run.dir).absolute()
+    try:
+        folder, name = Path(hydra.run.dir).absolute(), str(hydra.sweep.subdir) if multirun else ""
+        home = Path(hydra.sweep.dir).absolute() if multirun else None
+    except REFUSALS as error:
+        raise explain(error, words, dirs) from error
     if multirun:
-        name = str(hydra.sweep.subdir)
         if Path(name).parts != (name,) or name in ("..", "/"):
             raise ConfigError(
                 f"hydra.sweep.subdir={name}: expected the name of a folder in hydra.sweep.dir, for each job"
             )
-        folder = Path(hydra.sweep.dir).absolute() / name
+        folder = home / name
     return Job([word for word in words if not name_of(word).startswith("hydra")], cfg, folder, sign)
 
 
@@ -146,7 +73,11 @@ def based(overrides: list[str], dirs: list[Path], bases: dict) -> tuple[DictConf
     That takes 20 ms instead of 180: jobs of a sweep seldom differ in more. The text has the first one's values, and
     those typed.
     """
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed = parse(overrides)
+    if several := next((o for o in parsed if o.is_sweep_override()), None):
+        line, key = check.short(several.input_line), several.key_or_group
+        raise ConfigError(f"{line}: several values; add -m for a job with each, or give one list, as {key}=[A,B]")
+    named(parsed, dirs)
     plain = [
         o
         for o in parsed
@@ -171,16 +102,19 @@ def compose(overrides: list[str], dirs: list[Path], number: int = 0, bases: dict
     try:
         cfg, text = based(overrides, dirs, {} if bases is None else bases)
         for part in ("launcher", "sweeper"):
-            if not cfg.hydra[part]._target_.rpartition(".")[2].startswith("Basic"):
+            if not str(OmegaConf.select(cfg, f"hydra.{part}._target_")).rpartition(".")[2].startswith("Basic"):
                 raise ConfigError(f"hydra/{part}: Hydra's others are not used here; leave it out")
         if cfg.get("allow") and not any(name_of(o) == "allow" for o in overrides):
             raise ConfigError("allow: no file can allow packages; if you trust them, type allow=[...] yourself")
+        if "choices" in cfg:
+            raise ConfigError("choices: is what comes of the others; choose with GROUP=NAME, such as model=unet_mini")
         with read_write(cfg):
             cfg.hydra.job.num = number
+        interpolations.bounded(OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"])))
         HydraConfig.instance().set_config(cfg)
         helpers = [str(k) for k in cfg if f"${{{k}}}" in text]
         cfg = settle(cfg, chosen(cfg.hydra.runtime.choices, dirs))
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:  # ValueError: Hydra's of model=3
+    except REFUSALS as error:
         raise explain(error, overrides, dirs) from error
     verify(cfg, dirs, helpers)
     return cfg
@@ -247,13 +181,29 @@ def _together(plain: dict, choices: DictConfig, dirs: list[Path]) -> None:
             raise ConfigError(f"{group}={choices.get(group, 'null')}: task={choices.task} {said}")
         nodes = {choices.get(group): node} if "_target_" in node else node
         for name, component in nodes.items():
-            kind = declared.kinds(group, component["_target_"]) if isinstance(component, dict) else None
-            if wanted and kind and not set(kind) & set(wanted):
-                known = ", ".join(fitting(group, wanted, dirs)) or "none"
-                raise ConfigError(
-                    f"{group}={name}: is for {kind[0]} data, but task={choices.task} takes {' or '.join(wanted)}; "
-                    f"{PLURALS.get(group, f'{group}s')} that fit: {known}"
-                )
+            if wanted and isinstance(component, dict):
+                check_kind(group, name, component["_target_"], choices.task, wanted, dirs)
+    check.shares(plain["dataset"], declared.kinds("dataset", plain["dataset"]["_target_"]))
+    _monitored(plain, target, dirs)
+
+
+def _monitored(plain: dict, target: str, dirs: list[Path]) -> None:
+    """That `fit.monitor` is measured in every epoch: the loss, its terms, and what the task says (`watches`)."""
+    names, own = ["loss", *plain["loss"]], declared.class_value(target, "watches")
+    if declared.class_value(target, "by_example") is not False:
+        names += plain["metric"]
+    for name in own or ():
+        try:
+            filled = name.format(**plain["task"])
+        except (IndexError, KeyError) as error:
+            raise ConfigError(f"task: no value for {name}, which it measures; give it one") from error
+        names += [filled] if filled in plain["metric"] or filled not in choices("metric", dirs) else []
+    known, monitor = [f"val/{name}" for name in dict.fromkeys(names)], plain["fit"]["monitor"]
+    # What somebody's own task measures without saying so shows when it is trained.
+    silent = not own and declared.replaces(target, "watch", TASK) and monitor.startswith("val/")
+    if monitor not in known and not silent:
+        told = ", ".join(known)
+        raise ConfigError(f"fit.monitor={check.short(monitor)}: not measured in every epoch; there are: {told}")
 
 
 class session(initialize_config_dir):

@@ -4,6 +4,8 @@ The types are used as annotations of YAML knobs all over the package, and `check
 them before anything is imported. No default value stands here: those are in `conf/`.
 """
 
+import re
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -36,27 +38,59 @@ class Stopped(AelabError):
     code = 0
 
 
+FINITE = sys.float_info.max
+MOST = 2**31 - 1
+"""The largest whole number that a config may have: TensorFlow counts in 32 bits, and NumPy's seeds have no more."""
+
+
 class Range(NamedTuple):
-    """Bounds of a number, closed unless `open`; None is no bound."""
+    """Bounds of a number: `low` is out where `open`, `high` where `below`; None is no bound."""
 
     low: float | None
     high: float | None
     open: bool = False
+    below: bool = False
 
     def __str__(self):
+        high = None if self.high == MOST else self.high  # said only where it is passed
         if self.open:
-            return f"above {self.low}" + (f" and at most {self.high}" if self.high is not None else "")
-        if self.high is None:
+            return f"above {self.low}" + (f" and {'below' if self.below else 'at most'} {high}" if high else "")
+        if high is None:
             return f"at least {self.low}"
-        return f"from {self.low} to {self.high}" if self.low is not None else f"at most {self.high}"
+        if self.below:
+            return f"at least {self.low} and below {high}"
+        return f"from {self.low} to {high}" if self.low is not None else f"at most {high}"
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is within the bounds."""
+        above = self.low is None or value > self.low or (value == self.low and not self.open)
+        return above and (self.high is None or value < self.high or (value == self.high and not self.below))
 
 
-Count = Annotated[int, Range(1, None)]
-Whole = Annotated[int, Range(0, None)]
+class Pattern(NamedTuple):
+    """What the whole of a text must match, and that in words."""
+
+    regex: str
+    words: str
+
+    def holds(self, value: str) -> bool:
+        """Whether a text matches."""
+        return re.fullmatch(self.regex, value) is not None
+
+
+NAMES = r"(?!\.{1,2}$)(?!\s)[^/\\\x00-\x1f\x7f]{1,200}(?<!\s)"
+Name = Annotated[str, Pattern(NAMES, "a name, of at most 200 characters and without /")]
+Folder = Annotated[str, Pattern(r"(?=.*\S)[^\x00-\x1f\x7f]+", "the path of a folder")]
+Count = Annotated[int, Range(1, MOST)]
+Whole = Annotated[int, Range(0, MOST)]
 Level = Annotated[float, Range(0, None)]
 Above = Annotated[float, Range(0, None, open=True)]
 Share = Annotated[float, Range(0, 1)]
 Part = Annotated[float, Range(0, 1, open=True)]
+Rest = Annotated[float, Range(0, 1, below=True)]
+"""A share that leaves something."""
+Held = Annotated[float, Range(0, 1, open=True, below=True)]
+"""A share that is something, and leaves something."""
 
 
 class Of(NamedTuple):
@@ -126,7 +160,7 @@ class Tracking:
     """Where runs are logged."""
 
     uri: str | None
-    experiment: str
+    experiment: Name
     log_model: bool
 
 
@@ -141,7 +175,8 @@ class Sweep:
     seeds: Count | None
     zip: list[str]
     table: str | None
-    over: dict[str, str] | None
+    over: dict[str, str | float | bool] | None
+    max_jobs: Count
 
 
 @dataclass
@@ -153,7 +188,7 @@ class Run:
     fit: Fit
     tracking: Tracking
     sweep: Sweep
-    output_dir: str
+    output_dir: Folder
     data_dir: str | None
     allow: list[str]
     profile: bool
@@ -175,7 +210,9 @@ def describe(kind: Any) -> str:
     """A type in words, for errors."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        bounds = next((a for a in args[1:] if isinstance(a, Range)), None)
+        bounds = next((a for a in args[1:] if isinstance(a, Range | Pattern)), None)
+        if isinstance(bounds, Pattern):
+            return bounds.words
         return f"{describe(args[0])} {bounds}" if bounds else describe(args[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
@@ -183,8 +220,8 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(a) for a in args)
     if origin in (list, tuple) or kind in (list, tuple):
         return f"a list: each {describe(args[0])}" if args else "a list"
-    if origin is dict or kind is dict:
-        return "values by name"
+    if origin is dict:
+        return f"names, and for each {describe(args[1])}"
     names = {
         int: "a whole number",
         float: "a number",
@@ -199,25 +236,19 @@ def conforms(value: Any, kind: Any) -> bool:
     """Whether a config value is of an annotated type; types that are not simple are let through."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        bounds = next((a for a in args[1:] if isinstance(a, Range)), Range(None, None))
-        return conforms(value, args[0]) and (
-            value is None
-            or (
-                (bounds.low is None or value >= bounds.low)
-                and (bounds.high is None or value <= bounds.high)
-                and not (bounds.open and value == bounds.low)
-            )
-        )
+        bounds = [a for a in args[1:] if isinstance(a, Range | Pattern)]
+        return conforms(value, args[0]) and (value is None or all(bound.holds(value) for bound in bounds))
     if origin is Literal:
         return value in args
     if origin in (Union, types.UnionType):
         return any(conforms(value, a) for a in args)
-    if origin is dict or kind is dict:
-        return isinstance(value, dict)
+    if origin is dict:
+        pairs = value.items() if isinstance(value, dict) else [(None, None)]
+        return all(conforms(k, args[0]) and conforms(v, args[1]) for k, v in pairs)
     if origin in (list, tuple) or kind in (list, tuple):
         return isinstance(value, list) and all(conforms(v, args[0]) for v in value if args)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FINITE
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind in (str, bool, types.NoneType):

@@ -71,13 +71,25 @@ def leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:  # aelab --help | head
         pass
     except OSError as error:  # aelab ... > FILE, where there is no room for it
-        os.write(2, f"aelab: standard output: {error.strerror}\n".encode())
+        complain(f"standard output: {error.strerror}")
         code = code or 1
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
+
+
+def open_streams() -> None:
+    """Give a process that was started without standard streams (`>&-`) the null device in their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:  # something else has been opened in its place
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 @contextlib.contextmanager

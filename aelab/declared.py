@@ -223,12 +223,34 @@ def _inherited(target: str, derived: tuple[str, ...]) -> Signature | None:
 
 
 def class_value(target: str, name: str) -> Any:
-    """A literal that stands in the body of a class, such as a task's `kinds`."""
-    found = _definition(target)
-    for node in found[0].body if found and isinstance(found[0], ast.ClassDef) else ():
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == name for t in node.targets):
-            return ast.literal_eval(node.value)
+    """A literal that stands in the body of a class or of one that it comes from, such as a task's `kinds`."""
+    for node in _lineage(target):
+        for line in node.body:
+            targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+            if getattr(line, "value", None) and any(getattr(t, "id", None) == name for t in targets):
+                return ast.literal_eval(line.value)
     return None
+
+
+def replaces(target: str, name: str, base: str) -> bool:
+    """Whether a class may have another method of a name than its base has; true where the source does not say."""
+    classes = list(_lineage(target))
+    own = [node for node in classes if node is not (_definition(base) or (None,))[0]]
+    defined = any(isinstance(line, ast.FunctionDef) and line.name == name for node in own for line in node.body)
+    return defined or len(own) == len(classes)
+
+
+def _lineage(target: str):
+    """The class that a dotted path names, and those that it comes from by first bases, as far as there are files."""
+    while found := _definition(target):
+        node, module = found
+        if not isinstance(node, ast.ClassDef):
+            return
+        yield node
+        base = ast.unparse(node.bases[0]).rpartition(".")[2] if node.bases else ""
+        if not base or f"{module}.{base}" == target:
+            return
+        target = f"{module}.{base}"
 
 
 def summary(target: str) -> str:

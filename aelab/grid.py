@@ -1,22 +1,28 @@
 """The jobs of a command: every combination of the values, pairs of them, a table's rows, and repeats over seeds."""
 
+import contextlib
 import csv
 import hashlib
 import itertools
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from aelab import check, compose
+from aelab import check, compose, console, keys
 from aelab.compose import Job
-from aelab.config import ConfigError, Sweep, Whole, conforms, describe
+from aelab.config import ConfigError, Sweep, Whole
+from aelab.overrides import count, first_of, parse
 
+PATIENCE = 100_000
+"""Jobs that somebody may really want: to check as many takes about an hour."""
+MANY = 50
+"""Jobs whose checking takes a second or more."""
 REPEATS = ("seed", "dataset.fold")
 """Swept values that make a job the repeat of another."""
 
@@ -43,13 +49,19 @@ def every(
     """
     own = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     rest = [o for o in overrides if o not in own]
+    how = first(overrides, dirs) if multirun and how is None else how
     listed = jobs(overrides, dirs, how) if multirun else [rest]
+    globbed = multirun and any("glob(" in o for o in rest)
+    if globbed:
+        keys.check(parse(rest), how, dirs)
     found, refused, bases, home = {}, [], {}, None
-    for words in listed:
+    for words in progress(listed):
         try:
+            if globbed:
+                keys.fit(words, how, dirs)
             job = compose.job([*own, *words], dirs, multirun, len(found), bases)
         except ConfigError as error:
-            if not any("glob(" in o for o in rest):
+            if not globbed:
                 raise
             refused.append(Refused(words, str(error)))
             continue
@@ -65,23 +77,33 @@ def sign(jobs: list[Job]) -> str:
     return hashlib.sha256("".join(sorted(job.signature for job in jobs)).encode()).hexdigest()[:8]
 
 
+def progress(listed: list) -> Iterator:
+    """The items of a long list, with their number on a terminal until they are done."""
+    with console.out.status(f"checking {len(listed)} jobs") if len(listed) > MANY else contextlib.nullcontext():
+        yield from listed
+
+
 def first(overrides: list[str], dirs: list[Path]) -> DictConfig:
     """What says how to sweep: the config of the first choices, as it is, without values of theirs. Within `session`."""
     words = [o for o in overrides if compose.name_of(o).startswith("hydra")]
     try:
-        for o in _parsed(overrides, dirs):
+        parsed = _parsed(overrides, dirs)
+        compose.named(parsed, dirs)
+        for o in parsed:
             its_own = "." in o.key_or_group and not o.key_or_group.startswith(("sweep.", "search."))
-            words += [] if its_own or o.is_interval_sweep() else _values(o)[0]
+            words += [] if its_own or o.is_interval_sweep() else [first_of(o)]
         cfg = hydra_compose("config", [*compose.search_path(dirs), *words])
-    except (HydraException, ValueError) as error:  # ValueError: Hydra's of model=3
+        settings = cfg.get("sweep")
+        settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
+    except compose.REFUSALS as error:
         raise compose.explain(error, words, dirs) from error
-    check.settings("sweep", OmegaConf.to_container(cfg.sweep), Sweep)
+    check.settings("sweep", settings, Sweep)
     check.from_file("sweep.over", cfg.sweep.over or ())
     return cfg
 
 
 def _parsed(overrides: list[str], dirs: list[Path]) -> list:
-    found = OverridesParser.create().parse_overrides(written_out(overrides, dirs))
+    found = parse(written_out(overrides, dirs))
     return [o for o in found if not o.key_or_group.startswith("hydra")]
 
 
@@ -91,16 +113,27 @@ def jobs(overrides: list[str], dirs: list[Path], how: DictConfig | None = None) 
     parsed = _parsed(overrides, dirs)
     typed = {o.get_key_element() for o in parsed}
     over = [f"{key}={values}" for key, values in (cfg.sweep.over or {}).items() if key not in typed]
-    try:
-        parsed += _parsed(over, dirs)
-    except HydraException as error:
-        raise compose.explain(error, over, dirs) from error
+    parsed += _parsed(over, dirs)
     if intervals := [o.input_line for o in parsed if o.is_interval_sweep()]:
         raise ConfigError(
             f"{intervals[0]}: an interval is no list of values; add search=tpe, or give range(...) or a list"
         )
+    _few({o.get_key_element(): count(o) for o in parsed}, cfg)
     axes = {o.get_key_element(): _values(o) for o in parsed}
     return [[o for words in job for o in words] for job in itertools.product(*_combined(axes, cfg))]
+
+
+def _few(sizes: dict[str, int], cfg: DictConfig) -> None:
+    """That a command makes no more jobs than it may, before any is made."""
+    rows = len(table(Path(cfg.sweep.table))) if cfg.sweep.table else 1
+    zipped = [sizes.get(key, 1) for key in cfg.sweep.zip]
+    total = math.prod(size for key, size in sizes.items() if key not in cfg.sweep.zip)
+    total *= max(zipped, default=1) * rows * (cfg.sweep.seeds or 1)
+    if total > cfg.sweep.max_jobs:
+        raise ConfigError(
+            f"-m: {total:,} jobs, more than sweep.max_jobs={cfg.sweep.max_jobs}; give fewer values"
+            + (f", or type sweep.max_jobs={total}" if total <= PATIENCE else "")
+        )
 
 
 def _values(override) -> list[list[str]]:
@@ -129,8 +162,7 @@ def _combined(axes: dict[str, list[list[str]]], cfg: DictConfig) -> list[list[li
     if settings.seeds:
         if "seed" in swept:
             raise ConfigError("sweep.seeds: the seed is swept already; leave one of them out")
-        if not conforms(cfg.seed, Whole):
-            raise ConfigError(f"seed: expected {describe(Whole)}, got {cfg.seed!r}")
+        check.expect("seed", cfg.seed, Whole)
         found = [axis for axis in found if not axis[0] or not axis[0][0].startswith("seed=")]
         found.append([[f"seed={cfg.seed + i}"] for i in range(settings.seeds)])
     return found
@@ -157,12 +189,13 @@ def table(file: Path) -> list[list[str]]:
 def written_out(overrides: list[str], dirs: list[Path]) -> list[str]:
     """Every `group=glob(...)` as the list that it stands for: Hydra would look for it in our own folder alone."""
     listed = []
-    for o in OverridesParser.create().parse_overrides(overrides):
+    for o in parse(overrides):
         if isinstance(o._value, Glob):
             group, known = o.key_or_group, list(compose.choices(o.key_or_group, dirs))
             names = o._value.filter(known)
             if not names:
-                raise ConfigError(f"{o.input_line}: matches no {group}; there are: {', '.join(known)}")
+                there = ", ".join(known) or "none, as it is no group"
+                raise ConfigError(f"{o.input_line}: matches no {group}; there are: {there}")
             listed.append(f"{group}={','.join(names)}")
         else:
             listed.append(o.input_line)

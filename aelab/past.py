@@ -45,6 +45,8 @@ def _prepared(folder: Path, allow: list[str]) -> DictConfig:
     for name in compose.ELSEWHERE:  # settings that came later and that no result depends on
         if name not in cfg and name in today and name != "hydra":
             cfg[name] = today[name]
+        elif name == "sweep":
+            cfg[name] = OmegaConf.merge(today[name], cfg[name])
     cfg.allow = allow
     if VEIL in (cfg.tracking.get("uri") or ""):  # a password is in no file: it comes from where it came from then
         if not os.environ.get("MLFLOW_TRACKING_URI"):

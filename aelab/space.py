@@ -1,17 +1,17 @@
 """What a search draws from: the lists, ranges and intervals of its command, as they are typed for Hydra's sweeps."""
 
 import contextlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from aelab import compose, grid
 from aelab.config import ConfigError
+from aelab.overrides import ends, parse
 
 SINGLE = ("search", "hydra", "sweep", "seed", "output_dir", "data_dir", "tracking", "launcher", "allow", "profile")
 """What has one value in all trials: no result depends on it, or a seed, which is not to be chosen by its result."""
@@ -81,14 +81,10 @@ class Space(NamedTuple):
 
 def space(overrides: list[str], over: Mapping[str, str], dirs: list[Path]) -> Space:
     """What a command searches over; `over` adds what an experiment does (`sweep.over`) unless it is typed."""
-    parser = OverridesParser.create()
-    try:
-        parsed = parser.parse_overrides(grid.written_out(overrides, dirs))
-        known = {o.get_key_element() for o in parsed}
-        more = [f"{key}={values}" for key, values in over.items() if key not in known]
-        parsed += parser.parse_overrides(grid.written_out(more, dirs))
-    except HydraException as error:
-        raise compose.explain(error, overrides, dirs) from error
+    parsed = parse(grid.written_out(overrides, dirs))
+    known = {o.get_key_element() for o in parsed}
+    more = [f"{key}={values}" for key, values in over.items() if key not in known]
+    parsed += parse(grid.written_out(more, dirs))
     words, aside = {}, []
     for o in parsed:
         root = o.key_or_group.replace("/", ".").partition(".")[0]
@@ -112,15 +108,15 @@ def axis(override) -> Choice | Number:
             raise ConfigError(f"{line}: log is for numbers between two ends, as in tag(log,interval(1,10))")
         return Choice(key, list(dict.fromkeys(override.sweep_string_iterator())))
     if isinstance(sweep, RangeSweep):
-        values = sorted(sweep.range())
-        if not values:
-            raise ConfigError(f"{line}: an empty range")
-        low, high, step = values[0], values[-1], abs(sweep.step)
+        (low, high), step = sorted(ends(override)), abs(sweep.step)
         if log and not (isinstance(low, int) and step == 1):
             raise ConfigError(f"{line}: a range on a log scale has whole steps of 1; or type tag(log,interval(...))")
     else:
-        ends, step = (sweep.start, sweep.end), None
-        low, high = map(int, ends) if all(float(end).is_integer() for end in ends) else ends
+        (low, high), step = (sweep.start, sweep.end), None
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ConfigError(f"{line}: expected two finite numbers")
+        if float(low).is_integer() and float(high).is_integer():
+            low, high = int(low), int(high)
     if low > high or (log and low <= 0):
         raise ConfigError(f"{line}: expected {'0 < ' if log else ''}low <= high, got {low} and {high}")
     return Number(key, low, high, step, log)

@@ -23,8 +23,12 @@ LAYERS = (
     ("aelab.declared", "aelab.run_files"),
     ("aelab.components",),
     ("aelab.check", "aelab.archive", "aelab.account", "aelab.store", "aelab.database", "aelab.claims"),
-    ("aelab.source", "aelab.call"),
+    ("aelab.source", "aelab.call", "aelab.overrides", "aelab.interpolations"),
+    ("aelab.conf_files",),
+    ("aelab.registry",),
+    ("aelab.explain",),
     ("aelab.compose", "aelab.circumstances"),
+    ("aelab.incident", "aelab.show", "aelab.keys"),
     ("aelab.grid",),
     ("aelab.space",),
     (

@@ -397,14 +397,15 @@ def test_a_fallback_of_the_working_folders_is_checked_when_it_is_taken(tmp_path,
         assert refusal(dataset_choice, cfg, "other")[0].startswith("dataset=other.")
 
 
-def test_hydras_logging_is_not_built_from_a_config(conf, monkeypatch):
+def test_hydras_logging_is_not_built_from_a_config(conf):
     text = "version: 1\nformatters:\n  x: {(): os.mkdir, path: was_run}\nroot: {level: INFO}\n"
-    words = [*conf("hydra/hydra_logging/evil", text), "hydra/hydra_logging=evil"]
-    assert refusal(cli.dispatch, [*words])[0].startswith("hydra.hydra_logging: names what Hydra would call")
-    given = []
-    monkeypatch.setattr(cli, "hydra", lambda argv: given.append(argv) or 0)
-    cli.dispatch(["--hydra-help", *words])  # which Hydra would build its logging by
-    assert given == [["--hydra-help"]]
+    words = conf("hydra/hydra_logging/evil", text)
+    chosen = conf("experiment/evil", "# @package _global_\ndefaults:\n  - override /hydra/hydra_logging: evil\n")
+    asked = [*words, *chosen, "experiment=evil"]
+    for shown in ([], ["--cfg", "job"], ["--info"]):
+        assert refusal(cli.dispatch, [*shown, *asked])[0].startswith("hydra.hydra_logging: names what Hydra would call")
+    assert refusal(cli.dispatch, [*words, "hydra/hydra_logging=evil"])[0].startswith("hydra/hydra_logging=evil: cannot")
+    assert "cannot be given" in refusal(cli.dispatch, ["--hydra-help", "--cfg", "job"])[0]
 
 
 @pytest.mark.parametrize("key", ["allow", "+allow", "hydra.searchpath", "hydra/launcher", "~hydra.x"])

@@ -20,6 +20,7 @@ class Inpaint(Task):
     kinds = ("image", "masked image")
     needs = ("mask",)
     by_example = False
+    watches = ("psnr",)
 
     def __init__(self, *, examples: Count, biharmonic: bool):
         self.examples, self.biharmonic, self.beside = examples, biharmonic, None

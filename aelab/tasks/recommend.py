@@ -36,6 +36,7 @@ class Recommend(Task):
     kinds = ("ratings", "interactions", "items")
     may = ("similarity",)
     by_example = False
+    watches = ("ndcg@{at[0]}",)
 
     def __init__(
         self,

@@ -21,13 +21,15 @@ class Task(abc.ABC):
     groups beyond the usual that it calls, `may` those that it takes where they are given. All are literals: the command
     line reads them from the source to refuse models and data sets
     that do not fit, before anything is imported. `by_example` says that metrics compare each example's output with
-    its target, so that they can be measured in every epoch.
+    its target, so that they can be measured in every epoch; `watches` names what `watch` measures beside these, with
+    knobs in braces, and a metric's name only where that metric is chosen.
     """
 
     kinds: ClassVar[tuple[str, ...]]
     needs: ClassVar[tuple[str, ...]] = ()
     may: ClassVar[tuple[str, ...]] = ()
     by_example: ClassVar[bool] = True
+    watches: ClassVar[tuple[str, ...]] = ()
     at_once: int = 512
     """Held-out rows that a model is given at once."""
 
