@@ -21,7 +21,7 @@ def check(words: list[Override], how: DictConfig, dirs: list[Path]) -> None:
             known = _known(root, how, dirs)
             name = rest.partition(".")[0]
             if known is not None and name not in known:
-                raise ConfigError(checks.unknown(o.key_or_group, name, known - checks.HYDRA_KEYS.keys()))
+                raise ConfigError(checks.unknown(o.key_or_group, name, known - checks.HYDRA_KEYS))
             if known is None and root not in (tops := _tops(how, dirs)):
                 raise ConfigError(checks.unknown(o.key_or_group, root, tops))
 

@@ -31,7 +31,7 @@ RUNS = {
     "denoise noise2noise": ("task=denoise", *DIGITS, "task.target=noisy", "model.width=8"),
     "denoise all corruptions": (
         *("task=denoise", *IMAGES, "model=conv_ae"),
-        "corruption=[gaussian,salt_pepper,poisson,speckle,masking,cutout,flip,shift,jitter]",
+        "corruption=[gaussian,salt_pepper,poisson,speckle,masking]",
     ),
     "denoise all losses": ("task=denoise", *IMAGES, "model=conv_ae", "loss=[mse,mae,bce,charbonnier,ssim,log_mse]"),
     "denoise real": ("task=denoise", "dataset=fashion_mnist", "model=conv_ae", "dataset.limit=200"),
@@ -45,6 +45,7 @@ RUNS = {
     **{f"inpaint {m}": ("task=inpaint", *DIGITS, f"mask={m}", "model.width=8") for m in ("block", "half", "random")},
     "inpaint biharmonic": ("task=inpaint", *DIGITS, "model=biharmonic"),
     "colorize": ("task=colorize", "dataset=photo_patches", "model.width=8", "dataset.limit=100"),
+    "classify augmented": ("task=classify", *IMAGES, "corruption=[cutout,flip,shift]"),
     **{f"classify {m}": ("task=classify", *IMAGES, f"model={m}") for m in ("cnn", "resnet_mini")},
     "classify mlp": ("task=classify", *DIGITS, "model=mlp"),
     **{
@@ -57,7 +58,7 @@ RUNS = {
     **{f"anomaly {t}": (*TABLE, f"threshold={t}") for t in ("false_positive_rate", "quantile")},
     "anomaly creditcard": ("task=anomaly", "dataset=creditcard", "task.resamples=20"),
     "anomaly arrhythmia": ("task=anomaly", "dataset=arrhythmia", "task.resamples=20"),
-    "anomaly swap": (*TABLE, "corruption=[swap,masking]"),
+    "anomaly corrupted": (*TABLE, "corruption=[swap,jitter]"),
     **{
         f"recommend {m}": ("task=recommend", *FILMS, f"model={m}")
         for m in ("mult_vae", "user_ae", "item_ae", "ease", "edlae", "item_knn", "als", "popularity", "blend")
