@@ -1,0 +1,155 @@
+"""`make campaign`: play the campaigns on a budget of time, and tell what was found in one table."""
+
+import argparse
+import importlib
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from campaign import forks, judge
+
+SHARES = {"kills": 0.42, "lines": 0.2, "data": 0.13, "folders": 0.25}
+"""Of the time, for each campaign; what one leaves goes to those after it."""
+KEPT = 3
+"""Cases of one kind of defect whose files are kept."""
+
+
+def options(argv: list[str] | None = None) -> argparse.Namespace:
+    """The words of the command, as make gives them."""
+    parser = argparse.ArgumentParser("campaign", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default=",".join(SHARES), help="some of %(default)s")
+    parser.add_argument("--case", help="KIND:NUMBER: play this one alone, and show what it says")
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--keep", type=Path, default=Path("outputs/campaign"), help="where defects are kept")
+    asked = parser.parse_args(argv)
+    asked.only = asked.only.split(",")
+    if strange := set(asked.only) - set(SHARES):
+        parser.error(f"--only: {', '.join(strange)}: there are {', '.join(SHARES)}")
+    return asked
+
+
+def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float, home: Path) -> None:
+    """Play one campaign, and leave what it found in a file of its name: in a process of its own, with its imports."""
+    os.environ.update(TERM="dumb", NO_COLOR="1", KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
+    os.environ.pop("COLUMNS", None)
+    began, told, played = time.monotonic(), 0.0, []
+    campaign, kinds = importlib.import_module(f"campaign.{name}").Campaign(home), Counter()
+    try:
+        for case, box in forks.play(campaign, name, asked.seed, numbers, asked.at_once, until, home):
+            played.append(case._asdict() | {"defects": [tuple(d) for d in case.defects]})
+            for defect in case.defects:
+                kinds[kind(defect)] += 1
+                if kinds[kind(defect)] <= KEPT or asked.case:
+                    keep(name, asked, case, box)
+            if asked.case:
+                print(case.told, forks.said(box, "out"), forks.said(box, "err"), *case.defects, sep="\n")
+            if time.monotonic() - told > 15:
+                told = time.monotonic()
+                bad = sum(kinds.values())
+                print(f"{name}: {len(played):,} played, {bad} defects of {len(kinds)} kinds; {end - told:.0f} s left", flush=True)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", flush=True)
+    found = {"seconds": time.monotonic() - began, "played": played}
+    (home / f"{name}.json").write_text(json.dumps(found))
+
+
+def kind(defect: forks.Defect) -> str:
+    """A defect without what differs from case to case."""
+    text = re.sub(r"/\S+|'[^']*'|\"[^\"]*\"", "_", defect.what)
+    return f"{defect.column}: {re.sub(r'[0-9a-f]{8,}|[0-9][0-9.,e+-]*', '#', text)[:90]}"
+
+
+def keep(name: str, asked: argparse.Namespace, case: forks.Played, box: Path) -> None:
+    """Copy what reproduces a defect into a folder of its own."""
+    folder = asked.keep / f"{name}-{asked.seed}-{case.number}"
+    shutil.rmtree(folder, ignore_errors=True)
+    small = [p for p in box.rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_size < 5_000_000]
+    for file in small[:300]:
+        target = folder / file.relative_to(box)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    folder.mkdir(parents=True, exist_ok=True)
+    defects = "\n".join(f"{d.column}: {d.what}" for d in case.defects)
+    again = f"make campaign CASE={name}:{case.number} SEED={asked.seed}"
+    (folder / "defect.txt").write_text(f"{again}\n{case.told}\n\n{defects}\n", errors="backslashreplace")
+
+
+def table(found: dict[str, dict]) -> str:
+    """The table of a whole campaign: a row for each kind of case."""
+    rows = []
+    for one_ in found.values():
+        names = dict.fromkeys(case["row"] for case in one_["played"])
+        for name in names:
+            own = [case for case in one_["played"] if case["row"] == name]
+            counts = Counter(column for case in own for column, _ in case["defects"])
+            share = one_["seconds"] * len(own) / len(one_["played"])
+            rows.append([name, f"{sum(c['count'] for c in own):,}", f"{share:.0f}", *(str(counts[c]) for c in judge.COLUMNS)])
+    cells = [["", "how many", "seconds", *judge.COLUMNS], *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells)
+
+
+def kinds(found: dict[str, dict], seed: int) -> str:
+    """Each kind of defect once, the most frequent first, with the first case that shows it."""
+    groups = defaultdict(list)
+    for name, one_ in found.items():
+        for case in one_["played"]:
+            for defect in case["defects"]:
+                groups[kind(forks.Defect(*defect))].append((name, case, defect))
+    said = []
+    for same in sorted(groups.values(), key=len, reverse=True):
+        name, case, (column, what) = min(same, key=lambda one_: len(one_[1]["told"]))
+        said.append(f"{len(same)} x {column}: {what[:300]}\n    CASE={name}:{case['number']} SEED={seed}  {case['told'][:300]}")
+    return "\n".join(said)
+
+
+def main() -> int:
+    """Play what was asked for, one campaign after the other, each in a process of its own; 1 if anything is wrong."""
+    asked = options()
+    alone, _, number = (asked.case or "").partition(":")
+    names = [alone] if alone else [name for name in SHARES if name in asked.only]
+    home = Path(tempfile.mkdtemp(prefix="aelab-campaign-"))
+    began, found, left = time.monotonic(), {}, sum(SHARES[name] for name in names)
+    end = began + 60 * asked.minutes
+    try:
+        for name in names:
+            now = time.monotonic()
+            until = now + max(0, end - now) * SHARES[name] / left
+            left -= SHARES[name]
+            sys.stdout.flush()
+            if (pid := os.fork()) == 0:
+                numbers = iter([int(number)]) if alone else itertools.count()
+                one(name, asked, numbers, until, end, home)
+                os._exit(0)
+            try:
+                os.waitpid(pid, 0)
+            except KeyboardInterrupt:
+                os.waitpid(pid, 0)
+                end = time.monotonic()
+            if not (home / f"{name}.json").exists():
+                print(f"{name}: the campaign itself ended")
+                return 1
+            found[name] = json.loads((home / f"{name}.json").read_text())
+            if end <= time.monotonic():
+                break
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    print(f"\nseed {asked.seed}, {time.monotonic() - began:.0f} s, {asked.at_once} at once\n\n{table(found)}\n")
+    wrong = any(case["defects"] for one_ in found.values() for case in one_["played"])
+    if wrong:
+        print(f"{kinds(found, asked.seed)}\n\nfiles and words: {asked.keep}".encode(errors='backslashreplace').decode())
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
