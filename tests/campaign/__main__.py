@@ -1,6 +1,7 @@
 """`make campaign`: play the campaigns on a budget of time, and tell what was found in one table."""
 
 import argparse
+import contextlib
 import importlib
 import itertools
 import json
@@ -42,7 +43,9 @@ def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float,
     os.environ.update(TERM="dumb", NO_COLOR="1", KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
     os.environ.pop("COLUMNS", None)
     began, told, played = time.monotonic(), 0.0, []
-    campaign, kinds = importlib.import_module(f"campaign.{name}").Campaign(home), Counter()
+    with quiet(home / "imports"):
+        campaign = importlib.import_module(f"campaign.{name}").Campaign(home)
+    kinds = Counter()
     try:
         for case, box in forks.play(campaign, name, asked.seed, numbers, asked.at_once, until, home):
             played.append(case._asdict() | {"defects": [tuple(d) for d in case.defects]})
@@ -60,6 +63,19 @@ def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float,
         print(f"{name}: interrupted", flush=True)
     found = {"seconds": time.monotonic() - began, "played": played}
     (home / f"{name}.json").write_text(json.dumps(found))
+
+
+@contextlib.contextmanager
+def quiet(file: Path):
+    """Send what TensorFlow writes when it is imported to a file."""
+    terminal = os.dup(2)
+    with file.open("w") as sink:
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def kind(defect: forks.Defect) -> str:

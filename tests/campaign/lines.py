@@ -112,7 +112,7 @@ class Campaign:
             self.main()
 
         def judged(ended: Ended) -> list[Defect]:
-            found = judge.command(ended) + judge.touched(before, box / "guard", box / "guard" / "SENTINEL")
+            found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.touched(before, box / "guard", box / "guard" / "SENTINEL")
             heavy = (box / "heavy").read_text() if (box / "heavy").exists() else ""
             if ended.code == 2 and heavy and "=" in words[0]:
                 found.append(Defect(judge.OTHER, f"a config error imported {heavy}"))
