@@ -58,7 +58,10 @@ def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float,
             if time.monotonic() - told > 15:
                 told = time.monotonic()
                 bad = sum(kinds.values())
-                print(f"{name}: {len(played):,} played, {bad} defects of {len(kinds)} kinds; {end - told:.0f} s left", flush=True)
+                print(
+                    f"{name}: {len(played):,} played, {bad} defects of {len(kinds)} kinds; {end - told:.0f} s left",
+                    flush=True,
+                )
     except KeyboardInterrupt:
         print(f"{name}: interrupted", flush=True)
     found = {"seconds": time.monotonic() - began, "played": played}
@@ -108,7 +111,9 @@ def table(found: dict[str, dict]) -> str:
             own = [case for case in one_["played"] if case["row"] == name]
             counts = Counter(column for case in own for column, _ in case["defects"])
             share = one_["seconds"] * len(own) / len(one_["played"])
-            rows.append([name, f"{sum(c['count'] for c in own):,}", f"{share:.0f}", *(str(counts[c]) for c in judge.COLUMNS)])
+            rows.append(
+                [name, f"{sum(c['count'] for c in own):,}", f"{share:.0f}", *(str(counts[c]) for c in judge.COLUMNS)]
+            )
     cells = [["", "how many", "seconds", *judge.COLUMNS], *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
@@ -125,7 +130,9 @@ def kinds(found: dict[str, dict], seed: int) -> str:
     said = []
     for same in sorted(groups.values(), key=len, reverse=True):
         name, case, (column, what) = min(same, key=lambda one_: len(one_[1]["told"]))
-        said.append(f"{len(same)} x {column}: {what[:300]}\n    CASE={name}:{case['number']} SEED={seed}  {case['told'][:300]}")
+        said.append(
+            f"{len(same)} x {column}: {what[:300]}\n    CASE={name}:{case['number']} SEED={seed}  {case['told'][:300]}"
+        )
     return "\n".join(said)
 
 
@@ -163,7 +170,7 @@ def main() -> int:
     print(f"\nseed {asked.seed}, {time.monotonic() - began:.0f} s, {asked.at_once} at once\n\n{table(found)}\n")
     wrong = any(case["defects"] for one_ in found.values() for case in one_["played"])
     if wrong:
-        print(f"{kinds(found, asked.seed)}\n\nfiles and words: {asked.keep}".encode(errors='backslashreplace').decode())
+        print(f"{kinds(found, asked.seed)}\n\nfiles and words: {asked.keep}".encode(errors="backslashreplace").decode())
     return int(wrong)
 
 

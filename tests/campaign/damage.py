@@ -9,7 +9,17 @@ from pathlib import Path
 from random import Random
 
 NUMBERS = (b"nan", b"inf", b"-1", b"1e999", b"99999999999999999999999", b"0x10", b"1,5", b"", b"\xff\xfe", b"\x00")
-TEXTS = ("x" * 2_000_000).encode(), "ü€😀".encode("utf-16"), b"\xef\xbb\xbf", b"\r", b"\n\n\n", b'"', b"'", b";", b"\x80"
+TEXTS = (
+    ("x" * 2_000_000).encode(),
+    "ü€😀".encode("utf-16"),
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"\n\n\n",
+    b'"',
+    b"'",
+    b";",
+    b"\x80",
+)
 
 
 def flip(rng: Random, data: bytearray) -> None:
@@ -92,7 +102,10 @@ def rezipped(rng: Random, data: bytes) -> bytes:
     """A zip with a member that is broken, gone, doubled, renamed, encrypted by its flag, or a bomb."""
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         members = [(name, source.read(name)) for name in source.namelist()]
-    at, how = rng.randrange(len(members)), rng.choice(("break", "gone", "twice", "name", "flag", "bomb", "shape", "text"))
+    at, how = (
+        rng.randrange(len(members)),
+        rng.choice(("break", "gone", "twice", "name", "flag", "bomb", "shape", "text")),
+    )
     name, content = members[at]
     if how == "break":
         members[at] = name, mangled(rng, content)
@@ -128,7 +141,9 @@ def lying(rng: Random, data: bytes) -> bytes:
     if data[:6] != b"\x93NUMPY":
         return mangled(rng, data)
     size = struct.unpack("<H", data[8:10])[0]
-    shape = rng.choice(("(100000000000000000000,)", "(10000000, 10000000)", "(-1, 28)", "()", "(0,)", "(3, 0, 4)", "x", "(1.5,)"))
+    shape = rng.choice(
+        ("(100000000000000000000,)", "(10000000, 10000000)", "(-1, 28)", "()", "(0,)", "(3, 0, 4)", "x", "(1.5,)")
+    )
     kind = rng.choice(("<f4", "|u1", "<f8", "|O", "<U9", "<c16", "<M8[s]", "|V8", "zz", "<i8"))
     order = rng.choice(("False", "True", "3"))
     header = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': {shape}, }}\n".encode()
@@ -140,7 +155,9 @@ def replaced(rng: Random, file: Path, others: list[Path], guard: Path) -> str:
     how = rng.choice(("bytes",) * 6 + ("empty", "gone", "other", "other", "folder", "link", "fifo", "loop", "zeros"))
     content = file.read_bytes() if file.is_file() else b""
     if how in ("bytes", "empty", "zeros") or (how == "other" and not others):
-        file.write_bytes({"empty": b"", "zeros": bytes(len(content))}.get(how) or (b"" if how == "empty" else mangled(rng, content)))
+        file.write_bytes(
+            {"empty": b"", "zeros": bytes(len(content))}.get(how) or (b"" if how == "empty" else mangled(rng, content))
+        )
         return how
     file.unlink()
     if how == "other":

@@ -35,14 +35,25 @@ COLUMNS = Columns(["amount", "age", "kind"], {"kind": ["a", "b", "c"]}, READING)
 
 def rows(rng: np.random.Generator, n: int = 80) -> pd.DataFrame:
     """A table of people and what they paid, some of them frauds."""
-    made = {"amount": rng.lognormal(3, 1, n).round(2), "age": rng.integers(18, 90, n), "kind": rng.choice(list("abc"), n)}
+    made = {
+        "amount": rng.lognormal(3, 1, n).round(2),
+        "age": rng.integers(18, 90, n),
+        "kind": rng.choice(list("abc"), n),
+    }
     return pd.DataFrame({**made, "fraud": (rng.random(n) < 0.2).astype(int)})
 
 
 def likes(rng: np.random.Generator, n: int = 150) -> pd.DataFrame:
     """Ratings, none of them twice."""
     pairs = rng.choice(30 * 20, n, replace=False)
-    return pd.DataFrame({"user": pairs // 20 + 1, "item": pairs % 20 + 1, "rating": rng.integers(1, 6, n), "time": 880_000_000 + rng.integers(0, 10**6, n)})
+    return pd.DataFrame(
+        {
+            "user": pairs // 20 + 1,
+            "item": pairs % 20 + 1,
+            "rating": rng.integers(1, 6, n),
+            "time": 880_000_000 + rng.integers(0, 10**6, n),
+        }
+    )
 
 
 def written(save: Callable, *given, **named) -> bytes:
@@ -74,8 +85,17 @@ def files() -> dict[str, dict[str, bytes]]:
     old = items.assign(date="", video="", url="", **{f"g{i}": rng.integers(0, 2, 20) for i in range(19)})
     users = pd.DataFrame({"id": range(1, 31), "age": 30, "gender": "F", "occupation": "writer", "zip": "0815"})
     new = users[["id", "gender", "age", "occupation", "zip"]].assign(occupation=20)
-    net = pd.DataFrame([[0, "tcp", "http", "SF", *rng.integers(0, 9, 37), ("normal", "neptune", "ipsweep")[i % 3], 20] for i in range(60)])
-    pictures = {f"{label}/{i}.{form.lower()}": picture(rng, form, c) for label in "ab" for i, (form, c) in enumerate((("PNG", 1), ("JPEG", 3), ("BMP", 3), ("GIF", 1), ("PNG", 4)))}
+    net = pd.DataFrame(
+        [
+            [0, "tcp", "http", "SF", *rng.integers(0, 9, 37), ("normal", "neptune", "ipsweep")[i % 3], 20]
+            for i in range(60)
+        ]
+    )
+    pictures = {
+        f"{label}/{i}.{form.lower()}": picture(rng, form, c)
+        for label in "ab"
+        for i, (form, c) in enumerate((("PNG", 1), ("JPEG", 3), ("BMP", 3), ("GIF", 1), ("PNG", 4)))
+    }
     arrays = {"x_train": x, "y_train": y, "x_test": x[:9], "y_test": y[:9]}
     idx = {name: gzip.compress(known.header + bytes(range(200)) * 4) for name, known in idx_files().items()}
     return {
@@ -130,15 +150,24 @@ def broken(data: Data) -> str:
             return f"{name} is empty"
         if y is not None and len(y) != len(x):
             return f"{name}: {len(y)} labels of {len(x)} rows"
-        if data.kind == "image" and not (x.dtype == np.float32 and x.ndim == 4 and np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        if data.kind == "image" and not (
+            x.dtype == np.float32 and x.ndim == 4 and np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1
+        ):
             return f"{name}: {x.dtype} {x.shape} from {x.min()} to {x.max()}"
         if data.kind == "table" and (x.dtype != np.float64 or x.ndim != 2 or np.isinf(x).any()):
             return f"{name}: {x.dtype} {x.shape}, with infinite values"
-        if data.kind == "ratings" and not (np.isfinite(x).all() and (x[:, :2] >= 0).all() and (x[:, :2] < data.catalogue.shape).all()):
+        if data.kind == "ratings" and not (
+            np.isfinite(x).all() and (x[:, :2] >= 0).all() and (x[:, :2] < data.catalogue.shape).all()
+        ):
             return f"{name}: users or items that are not there, or numbers that are none"
         if data.kind == "text" and len(x) and not 0 <= x.min() <= x.max() < len(data.label_names):
             return f"{name}: tokens that are not in the vocabulary"
-        if data.kind in ("image", "table") and y is not None and len(y) and not 0 <= y.min() <= y.max() < max(len(data.label_names), 1):
+        if (
+            data.kind in ("image", "table")
+            and y is not None
+            and len(y)
+            and not 0 <= y.min() <= y.max() < max(len(data.label_names), 1)
+        ):
             return f"{name}: labels from {y.min()} to {y.max()}, of {len(data.label_names)}"
     return ""
 
@@ -197,13 +226,22 @@ class Campaign:
             if "mirror" in made:
                 made["mirror"] = MIRROR
             own = name if name in self.files else name.split()[0]
-            paths = {"data_dir": "."} if "mirror" in made else {"path": "." if own == "images" else next(iter(self.files[own]))}
+            paths = (
+                {"data_dir": "."}
+                if "mirror" in made
+                else {"path": "." if own == "images" else next(iter(self.files[own]))}
+            )
             paths |= {"items": "items.csv"} if own == "ratings" else {}
             self.readers.append((own, partial(dataset, made, paths)))
         for name in ("score csv", "score parquet"):
-            self.readers += [(name, partial(rows_to_score, next(iter(self.files[name])), repair)) for repair in (None, "missing", "drop")]
+            self.readers += [
+                (name, partial(rows_to_score, next(iter(self.files[name])), repair))
+                for repair in (None, "missing", "drop")
+            ]
         for name in ("predict npy", "predict npz", "predict png", "predict jpg"):
-            self.readers += [(name, partial(images_to_restore, next(iter(self.files[name])), holes)) for holes in (False, True)]
+            self.readers += [
+                (name, partial(images_to_restore, next(iter(self.files[name])), holes)) for holes in (False, True)
+            ]
         self.readers.append(("idx", idx))
 
     def environment(self, box: Path) -> dict[str, str]:
@@ -244,4 +282,3 @@ def outcome(read: Callable[[], None]) -> int:
         print("aelab:", error.strerror or error, error.filename or "", file=sys.stderr)
         return 1
     return 0
-

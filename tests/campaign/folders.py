@@ -82,7 +82,13 @@ class Campaign:
         words = command(rng, words, folder)
         inputs(box / "cwd", sentinel)
         before = judge.listing(box / "guard")
-        return Case("run folders", f"{name}: {'; '.join(told)}: aelab {' '.join(words)}", partial(run, words), partial(judged, before, words, box), LIMITS.get(words[0], 10))
+        return Case(
+            "run folders",
+            f"{name}: {'; '.join(told)}: aelab {' '.join(words)}",
+            partial(run, words),
+            partial(judged, before, words, box),
+            LIMITS.get(words[0], 10),
+        )
 
 
 def run(words: tuple[str, ...]) -> None:
@@ -121,7 +127,9 @@ def stopped(folder: Path, box: Path) -> None:
 
 def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
     """Do something to a run folder; says what."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.is_symlink() and p.suffix not in (".png", ".html"))
+    files = sorted(
+        p for p in folder.iterdir() if p.is_file() and not p.is_symlink() and p.suffix not in (".png", ".html")
+    )
     by = {p.name: p for p in files}
     how = rng.choices(("file", "edit", "config", "binary", "names", "link"), (40, 18, 17, 13, 6, 6))[0]
     texts = [p for p in files if p.suffix in (".json", ".yaml") and p.stat().st_size]
@@ -132,15 +140,31 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
             return hostile.config(rng, by["config.yaml"], sentinel)
         if how == "names" and "run.json" in by:
             return hostile.names(rng, by["run.json"])
-        if how == "binary" and (binary := [p for p in files if p.suffix in (".skops", ".keras", ".npz", ".npy", ".parquet")]):
+        if how == "binary" and (
+            binary := [p for p in files if p.suffix in (".skops", ".keras", ".npz", ".npy", ".parquet")]
+        ):
             file = rng.choice(binary)
-            return {".skops": hostile.skops, ".keras": hostile.keras}.get(file.suffix, hostile.arrays)(rng, file, sentinel)
-    except (ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError, hostile.yaml.YAMLError, hostile.zipfile.BadZipFile) as error:
+            return {".skops": hostile.skops, ".keras": hostile.keras}.get(file.suffix, hostile.arrays)(
+                rng, file, sentinel
+            )
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        json.JSONDecodeError,
+        hostile.yaml.YAMLError,
+        hostile.zipfile.BadZipFile,
+    ) as error:
         return f"(broken already: {type(error).__name__})"
     if how == "link" or not files:
         return hostile.links(rng, folder, sentinel.parent)
     file = rng.choice(files)
-    same = [p for p in sources.iterdir() if p.suffix == file.suffix] if rng.random() < 0.7 else [p for p in sources.iterdir() if p.is_file()]
+    same = (
+        [p for p in sources.iterdir() if p.suffix == file.suffix]
+        if rng.random() < 0.7
+        else [p for p in sources.iterdir() if p.is_file()]
+    )
     return f"{file.name}: {damage.replaced(rng, file, same, sentinel.parent)}"
 
 

@@ -134,7 +134,7 @@ class Child:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         seconds, cut = time.monotonic() - self.started, ""
         if not pid:
-            if seconds > self.case.limit:
+            if seconds > self.case.limit * patience():
                 cut = "time"
             elif _resident(self.pid) - self.base > MEMORY_GB * 1e9:
                 cut = "memory"
@@ -152,6 +152,11 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+
+def patience() -> float:
+    """By how much a limit of time is longer, as others want the processors too."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 def _resident(pid: int) -> int:

@@ -36,7 +36,10 @@ def nodes(sentinel: Path, run: str) -> list[dict]:
         {"_target_": "subprocess.getoutput", "cmd": touch},
         {"_target_": "builtins.eval", "_args_": [f"__import__('os').system('{touch}')"]},
         {"_target_": "aelab.cli.dispatch", "argv": ["sync", f"output_dir={guard}/x", run]},
-        {"_target_": "aelab.cli.dispatch", "argv": ["allow=[joblib]", f"+dataset={{_target_:joblib.numpy_pickle.load,filename:{guard}/evil.pkl}}"]},
+        {
+            "_target_": "aelab.cli.dispatch",
+            "argv": ["allow=[joblib]", f"+dataset={{_target_:joblib.numpy_pickle.load,filename:{guard}/evil.pkl}}"],
+        },
         {"_target_": "joblib.numpy_pickle.load", "filename": f"{guard}/evil.pkl"},
         {"_target_": "aelab.console.leave", "code": 0},
         {"_target_": "aelab.archive.write", "thing": "x", "file": str(sentinel)},
@@ -44,7 +47,10 @@ def nodes(sentinel: Path, run: str) -> list[dict]:
         {"_target_": "aelab.engine.get_object", "path": "evil.boom"},
         {"_target_": "aelab.run.keras.utils.get_file", "fname": str(sentinel), "origin": f"file://{guard}/secret.log"},
         {"_target_": "evil.boom"},
-        {"_target_": "keras.optimizers.deserialize", "config": {"module": "os", "class_name": "system", "config": touch}},
+        {
+            "_target_": "keras.optimizers.deserialize",
+            "config": {"module": "os", "class_name": "system", "config": touch},
+        },
         {"_target_": "keras.optimizers.get", "identifier": {"module": "builtins", "class_name": "eval", "config": {}}},
         {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system", "command": touch}},
         {"_target_": "aelab.data.table.table.__globals__", "x": 1},
@@ -109,9 +115,25 @@ def skops(rng: Random, file: Path, sentinel: Path) -> str:
     ))  # fmt: skip
     content = members(file)
     schema = json.loads(content["schema.json"])
-    call = {"__module__": module, "__class__": name, "__loader__": "ConstructorFromReduceNode", "content": sequence("tuple", [value(v) for v in given])}
+    call = {
+        "__module__": module,
+        "__class__": name,
+        "__loader__": "ConstructorFromReduceNode",
+        "content": sequence("tuple", [value(v) for v in given]),
+    }
     if rng.random() < 0.3:
-        call["__loader__"] = rng.choice(("ObjectNode", "FunctionNode", "TypeNode", "SetNode", "DictNode", "MethodNode", "PartialNode", "OperatorFuncNode"))
+        call["__loader__"] = rng.choice(
+            (
+                "ObjectNode",
+                "FunctionNode",
+                "TypeNode",
+                "SetNode",
+                "DictNode",
+                "MethodNode",
+                "PartialNode",
+                "OperatorFuncNode",
+            )
+        )
     call["__id__"] = 1
     inner = schema.get("content", {})
     inner = inner.get("content") if isinstance(inner, dict) else None
@@ -133,7 +155,13 @@ def value(thing: object) -> dict:
 
 def sequence(kind: str, content: list[dict]) -> dict:
     """A list or tuple as a skops node."""
-    return {"__class__": kind, "__module__": "builtins", "__loader__": f"{kind.title()}Node", "content": content, "__id__": id(content)}
+    return {
+        "__class__": kind,
+        "__module__": "builtins",
+        "__loader__": f"{kind.title()}Node",
+        "content": content,
+        "__id__": id(content),
+    }
 
 
 def keras(rng: Random, file: Path, sentinel: Path) -> str:
@@ -184,7 +212,9 @@ def edited(rng: Random, file: Path) -> str:
     load, dump = (json.loads, json.dumps) if file.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
     made = load(file.read_text())
     if rng.random() < 0.08:
-        file.write_text("[" * 5000 if rng.random() < 0.5 else rng.choice(("[]", "3", "null", '"x"', "{}", "", "\ufeff{}", "{'a'}")))
+        file.write_text(
+            "[" * 5000 if rng.random() < 0.5 else rng.choice(("[]", "3", "null", '"x"', "{}", "", "\ufeff{}", "{'a'}"))
+        )
         return f"{file.name} as a whole"
     at, key = rng.choice(list(leaves(made)) or [({}, "x")])
     if rng.random() < 0.2 and isinstance(at, dict):
@@ -206,7 +236,9 @@ def names(rng: Random, file: Path) -> str:
     """A run.json whose names are paths."""
     told = json.loads(file.read_text())
     key = rng.choice(("experiment", "run_id", "mlflow.runName", "aelab.folder", "dataset"))
-    path = rng.choice(("../../x", "../../../../guard/x", "/tmp/aelab-x", "a/../../../../guard/x", "..", "%2e%2e/x", "x?y"))
+    path = rng.choice(
+        ("../../x", "../../../../guard/x", "/tmp/aelab-x", "a/../../../../guard/x", "..", "%2e%2e/x", "x?y")
+    )
     where = told["tags"] if "." in key else told["dataset"] if key == "dataset" and "dataset" in told else told
     where["source" if where is told.get("dataset") else key] = path
     told["run_id"] = told["run_id"] if key == "run_id" or rng.random() < 0.3 else "0" * 32
@@ -216,7 +248,9 @@ def names(rng: Random, file: Path) -> str:
 
 def links(rng: Random, folder: Path, guard: Path) -> str:
     """A link in a run folder."""
-    name = rng.choice(("etc.log", "a.txt", "d.png", "evaluations", "run.log", "history.csv", "report.html", ".run.json", "x.yaml"))
+    name = rng.choice(
+        ("etc.log", "a.txt", "d.png", "evaluations", "run.log", "history.csv", "report.html", ".run.json", "x.yaml")
+    )
     target = rng.choice((guard / "secret.log", guard, Path("../../../../guard/secret.log"), Path(name)))
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)

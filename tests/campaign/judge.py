@@ -63,7 +63,9 @@ def _raised(text: str) -> str:
     last = text[text.rindex("Traceback (most recent call last)") :]
     frames = FRAME.findall(last)
     where = "{0}:{1} {2}: ".format(*frames[-1]) if frames else ""
-    errors = [line for line in last.splitlines()[1:] if re.match(r"\w[\w.]*(?:Error|Exception|Exit|Interrupt|\w:)", line)]
+    errors = [
+        line for line in last.splitlines()[1:] if re.match(r"\w[\w.]*(?:Error|Exception|Exit|Interrupt|\w:)", line)
+    ]
     return where + (errors[-1] if errors else last.strip().splitlines()[-1])[:300]
 
 

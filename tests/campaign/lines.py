@@ -84,7 +84,9 @@ class Campaign:
             self.groups[group] = list(compose.choices(group, [compose.CONF]))
         with compose.session():
             for task in self.groups["task"]:
-                cfg = compose.compose([f"task={task}", *(["model.run=."] if task == "similarity" else [])], [compose.CONF])
+                cfg = compose.compose(
+                    [f"task={task}", *(["model.run=."] if task == "similarity" else [])], [compose.CONF]
+                )
                 self.numbers[task] = dict(flat("", OmegaConf.to_container(cfg)))
         assert not sys.modules.keys() & {*TRAINS, *HEAVY}, "imported before the first line"
 
@@ -112,7 +114,9 @@ class Campaign:
             self.main()
 
         def judged(ended: Ended) -> list[Defect]:
-            found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.touched(before, box / "guard", box / "guard" / "SENTINEL")
+            found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.touched(
+                before, box / "guard", box / "guard" / "SENTINEL"
+            )
             heavy = (box / "heavy").read_text() if (box / "heavy").exists() else ""
             if ended.code == 2 and heavy and "=" in words[0]:
                 found.append(Defect(judge.OTHER, f"a config error imported {heavy}"))
@@ -145,7 +149,9 @@ class Campaign:
 
     def word(self, rng: Random) -> str:
         """One override, right or wrong."""
-        how = rng.choices(("choice", "group", "value", "key", "sign", "hydra", "setting", "noise"), (22, 10, 26, 10, 8, 6, 14, 4))[0]
+        how = rng.choices(
+            ("choice", "group", "value", "key", "sign", "hydra", "setting", "noise"), (22, 10, 26, 10, 8, 6, 14, 4)
+        )[0]
         group, key, value = rng.choice(list(self.groups)), self.key(rng), rng.choice((*NUMBERS, *TEXTS))
         if how == "choice":
             choice = rng.choice(self.groups[group])
@@ -155,7 +161,18 @@ class Campaign:
         if how in ("value", "key"):
             return f"{key if how == 'value' else misspelt(rng, key)}={value}"
         if how == "sign":
-            return rng.choice((f"+{key}={value}", f"++{key}={value}", f"~{key}", f"~{group}", f"{key}", f"{key}.x={value}", f"/{key}=1", f"{group}@x={value}"))
+            return rng.choice(
+                (
+                    f"+{key}={value}",
+                    f"++{key}={value}",
+                    f"~{key}",
+                    f"~{group}",
+                    f"{key}",
+                    f"{key}.x={value}",
+                    f"/{key}=1",
+                    f"{group}@x={value}",
+                )
+            )
         if how == "noise":
             return rng.choice(TEXTS) + rng.choice(("=", "", "==")) + value
         return rng.choice(HYDRA if how == "hydra" else SETTINGS)
@@ -174,7 +191,17 @@ class Campaign:
         words = [rng.choice([name for name in COMMANDS if name != "ui"])]
         for _ in range(rng.choice((0, 1, 2, 4))):
             value = rng.choice((*TEXTS, *NUMBERS, ".", "nowhere", "/", "secret.log"))
-            words.append(rng.choice((f"{rng.choice(OPTIONS)}={value}", f"{rng.choice(OPTIONS)}", self.word(rng), value, *rng.choice(FLAGS))))
+            words.append(
+                rng.choice(
+                    (
+                        f"{rng.choice(OPTIONS)}={value}",
+                        f"{rng.choice(OPTIONS)}",
+                        self.word(rng),
+                        value,
+                        *rng.choice(FLAGS),
+                    )
+                )
+            )
         return words
 
     def wrong(self, rng: Random) -> list[str]:
@@ -184,13 +211,22 @@ class Campaign:
         if rng.random() < 0.4:
             key = rng.choice([k for k in keys if not k.startswith("choices")])
             return [f"task={task}", f"{misspelt(rng, key)}={rng.choice(('1', 'x', '[1]'))}"]
-        numbers = [k for k, v in keys.items() if isinstance(v, int | float) and not isinstance(v, bool) and not k.startswith("choices")]
-        return [f"task={task}", f"{rng.choice(numbers)}={rng.choice(('abc', 'nan', 'inf', '-inf', '[1]', '{a:1}', 'true', '1e999'))}"]
+        numbers = [
+            k
+            for k, v in keys.items()
+            if isinstance(v, int | float) and not isinstance(v, bool) and not k.startswith("choices")
+        ]
+        return [
+            f"task={task}",
+            f"{rng.choice(numbers)}={rng.choice(('abc', 'nan', 'inf', '-inf', '[1]', '{a:1}', 'true', '1e999'))}",
+        ]
 
 
 def hostile(rng: Random, box: Path, folder: str = "theirs") -> list[str]:
     """The words for a config folder of the user's in which a file, or the folder itself, is not as it should be."""
-    group = rng.choice(("model", "dataset", "task", "experiment", "loss", "corruption", "launcher", "optimizer", "hydra"))
+    group = rng.choice(
+        ("model", "dataset", "task", "experiment", "loss", "corruption", "launcher", "optimizer", "hydra")
+    )
     home = box / "cwd" / folder
     (home / group).mkdir(parents=True, exist_ok=True)
     text = rng.choice(YAMLS).replace("SENTINEL", str(box / "guard" / "SENTINEL"))
@@ -203,7 +239,9 @@ def hostile(rng: Random, box: Path, folder: str = "theirs") -> list[str]:
     elif how == "top":
         (home / "config.yaml").write_text(text, errors="replace")
     else:
-        file.write_bytes(text.encode("latin-1", "replace") + b"\xe9: 1\n" if how == "latin" else text.encode(errors="replace"))
+        file.write_bytes(
+            text.encode("latin-1", "replace") + b"\xe9: 1\n" if how == "latin" else text.encode(errors="replace")
+        )
     options = [] if folder == "conf" else rng.choice((["--config-dir", folder], [f"--config-dir={folder}"]))
     return [*options, *([f"{group}={file.stem}"] if rng.random() < 0.8 else [])]
 
