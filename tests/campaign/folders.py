@@ -51,7 +51,7 @@ class Campaign:
     """Copies of finished runs, each corrupted once or twice, and a command on it."""
 
     def __init__(self, home: Path):
-        import aelab.run  # noqa: F401 - what children would import
+        import aelab.run
         import aelab.stored  # noqa: F401
 
         self.home = home / "originals"

@@ -1,5 +1,6 @@
 """Cases, each played in a child that is forked from a process which has imported already."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from typing import NamedTuple
 import psutil
 
 POLL_S = 0.005
+IDLE_S = 2.0
+"""Seconds without work after which one that is past its limit is taken to hang."""
 MEMORY_GB = 6
 """What a child may take above what it was forked with."""
 
@@ -80,6 +83,8 @@ def fork(call: Callable[[], int], box: Path, environment: dict[str, str]) -> int
             opened = os.open(file, flags, 0o644)
             os.dup2(opened, own)
             os.close(opened)
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115 - for as long as the child lives
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
         os.chdir(box / "cwd")
         os.environ.clear()
         os.environ.update(environment)
@@ -103,55 +108,66 @@ def said(box: Path, name: str) -> str:
     return text if len(text) < 400_000 else text[:200_000] + "\n...\n" + text[-200_000:]
 
 
-def end_session(pid: int) -> None:
-    """Kill a child and all that it started."""
-    with_all = [p for p in psutil.process_iter() if _session(p.pid) == pid]
-    for process in with_all:
-        try:
-            process.kill()
-        except psutil.Error:
-            continue
+def session(pid: int) -> list[psutil.Process]:
+    """The processes of the session that one leads, and what it started into others; none that have ended."""
+    found = {p.pid: p for p in psutil.process_iter() if _leader(p.pid) == pid}
+    with contextlib.suppress(psutil.Error):
+        found |= {p.pid: p for p in psutil.Process(pid).children(recursive=True)}
+    return [p for p in found.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def _session(pid: int) -> int | None:
+def _leader(pid: int) -> int | None:
     try:
         return os.getsid(pid)
     except OSError:
         return None
 
 
+def end_session(pid: int) -> None:
+    """Kill a child and all that it started."""
+    for process in session(pid):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 class Child:
-    """A running case."""
+    """A running case, and what it has used so far."""
 
     def __init__(self, number: int, case: Case, box: Path, environment: dict[str, str]):
         self.number, self.case, self.box = number, case, box
-        self.started = time.monotonic()
-        self.pid = fork(case.call, box, environment)
-        self.base = _resident(self.pid)
+        self.started = self.looked = time.monotonic()
+        self.pid, self.worked = fork(case.call, box, environment), 0.0
+        self.process = psutil.Process(self.pid)
+        self.base = self.process.memory_info().rss
 
     def ended(self) -> Ended | None:
         """How it ended; None while it runs."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         seconds, cut = time.monotonic() - self.started, ""
         if not pid:
-            if seconds > self.case.limit * patience():
-                cut = "time"
-            elif _resident(self.pid) - self.base > MEMORY_GB * 1e9:
-                cut = "memory"
-            else:
+            if not (cut := self.why_cut(seconds)):
                 return None
-            self.stop()
+            end_session(self.pid)
             _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         return Ended(code, said(self.box, "out"), said(self.box, "err"), seconds, cut)
 
-    def stop(self) -> None:
-        """Kill it, and what it started."""
-        end_session(self.pid)
+    def why_cut(self, seconds: float) -> str:
+        """Why it is to be ended: "memory", or "time", that is where it worked or slept for as long as its limit.
+
+        One that waits for the processor, on a busy machine, has more.
+        """
         try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+            if self.process.memory_info().rss - self.base > MEMORY_GB * 1e9:
+                return "memory"
+            if seconds < self.case.limit or time.monotonic() - self.looked < IDLE_S:
+                return ""
+            before, times = self.worked, self.process.cpu_times()
+        except psutil.Error:  # it has just ended
+            return ""
+        self.looked, self.worked = time.monotonic(), sum(times[:4])
+        asleep = self.worked - before < 0.02 and self.process.status() != psutil.STATUS_RUNNING
+        return "time" if asleep or self.worked > self.case.limit or seconds > 8 * self.case.limit else ""
 
 
 def patience() -> float:
@@ -159,52 +175,27 @@ def patience() -> float:
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
-def _resident(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
 def play(campaign, name: str, seed: int, numbers: Iterator[int], at_once: int, until: float, home: Path):
-    """Play the cases of a campaign until the clock says `until`; yields (what was played, its box).
-
-    One that is cut for its time is played once more, alone: a busy machine is no hang.
-    """
+    """Play the cases of a campaign until the clock says `until`; yields (what was played, its box)."""
     boxes = [home / f"{name}-{slot}" for slot in range(at_once)]
     running: dict[Path, Child] = {}
-
-    def started(number: int, box: Path) -> Child:
-        case = campaign.make(Random(f"{seed}:{name}:{number}"), fresh(box))
-        return Child(number, case, box, campaign.environment(box))
-
     try:
         while True:
             for box in boxes:
-                if box not in running and time.monotonic() < until:
-                    number = next(numbers, None)
-                    if number is not None:
-                        running[box] = started(number, box)
+                if box not in running and time.monotonic() < until and (number := next(numbers, None)) is not None:
+                    case = campaign.make(Random(f"{seed}:{name}:{number}"), fresh(box))
+                    running[box] = Child(number, case, box, campaign.environment(box))
             if not running:
                 return
             for box, child in list(running.items()):
-                if (ended := child.ended()) is None:
-                    continue
-                if ended.cut == "time":
-                    others = {b: c for b, c in running.items() if b != box}
-                    for other in others.values():
-                        other.case = other.case._replace(limit=other.case.limit + child.case.limit)
-                    child = started(child.number, box)
-                    while (ended := child.ended()) is None:
-                        time.sleep(POLL_S)
-                del running[box]
-                defects = child.case.judge(ended)
-                count = counted(box)
-                yield Played(child.number, child.case.row, child.case.told, count, defects), box
+                if ended := child.ended():
+                    del running[box]
+                    case, defects = child.case, child.case.judge(ended)
+                    yield Played(child.number, case.row, case.told, counted(box), defects), box
             time.sleep(POLL_S)
     finally:
         for child in running.values():
-            child.stop()
+            end_session(child.pid)
 
 
 def counted(box: Path) -> int:

@@ -219,7 +219,8 @@ def edited(rng: Random, file: Path) -> str:
     at, key = rng.choice(list(leaves(made)) or [({}, "x")])
     if rng.random() < 0.2 and isinstance(at, dict):
         at.pop(key, None)
-        return f"{file.name} without {key}" if not file.write_text(dump(made)) else f"{file.name} without {key}"
+        file.write_text(dump(made))
+        return f"{file.name} without {key}"
     at[key] = rng.choice(VALUES)
     file.write_text(dump(made))
     return f"{key}: {str(at[key])[:40]} in {file.name}"

@@ -62,7 +62,7 @@ def _raised(text: str) -> str:
     """The last traceback in one line: where in the package, and what."""
     last = text[text.rindex("Traceback (most recent call last)") :]
     frames = FRAME.findall(last)
-    where = "{0}:{1} {2}: ".format(*frames[-1]) if frames else ""
+    where = f"{':'.join(frames[-1][:2])} {frames[-1][2]}: " if frames else ""
     errors = [
         line for line in last.splitlines()[1:] if re.match(r"\w[\w.]*(?:Error|Exception|Exit|Interrupt|\w:)", line)
     ]

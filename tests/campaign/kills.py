@@ -181,11 +181,7 @@ class Command:
 
     def others(self) -> list[psutil.Process]:
         """The processes of its session beside itself."""
-        return [
-            p
-            for p in psutil.process_iter()
-            if p.pid != self.pid and forks._session(p.pid) == self.pid and p.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [p for p in forks.session(self.pid) if p.pid != self.pid]
 
 
 def store(scene: Scene, rng: Random) -> None:

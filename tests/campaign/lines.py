@@ -14,7 +14,7 @@ TRAINS = ("tensorflow", "keras", "mlflow")
 """What a line that is good imports next: there its child ends."""
 HEAVY = ("sklearn", "pandas", "scipy")
 """What no config error needs."""
-NUMBERS = "0 1 -1 3 1.5 1e3 1e-9 1e308 1e999 nan inf -inf .nan .inf 18446744073709551616 -9223372036854775809 0x10 1_000".split()
+NUMBERS = ["0", "1", "-1", "3", "1.5", "1e3", "1e-9", "1e308", "1e999", "nan", "inf", "-inf", ".nan", ".inf", "18446744073709551616", "-9223372036854775809", "0x10", "1_000"]
 TEXTS = (
     "", "x", "true", "null", "None", "yes", "ü", "日本", "😀", "a b", "'a b'", '"x"', "'", '"', "''", "\\", "\\'", "a,b", "[", "]", "{", "}",
     "[]", "{}", "[1,2]", "[psnr,psnr]", "{a:1}", "{a: {b: {c: 1}}}", "[[[[1]]]]", "${seed}", "${nothing}", "${model}", "${oc.env:HOME}",
@@ -42,7 +42,7 @@ SETTINGS = (
     "metric=[psnr,psnr]", "corruption=[1]", "corruption=[]", "corruption.level=1", "seed=18446744073709551616", "path=x", "label=y", "~model",
     "~seed", "~fit", "profile=true", "data_dir=/nowhere", "tracking.uri=http://a:b@c", "tracking.uri=x", "choices=1", "dataset.fallback=x",
 )  # fmt: skip
-OPTIONS = "run input output rows repair user item top min_ratings shrink prompt tokens temperature top_k seed count to output_dir allow".split()
+OPTIONS = ["run", "input", "output", "rows", "repair", "user", "item", "top", "min_ratings", "shrink", "prompt", "tokens", "temperature", "top_k", "seed", "count", "to", "output_dir", "allow"]
 OPTIONS += ["similarity", "mask", "port", "host"]
 FLAGS = (
     ["--cfg", "job"], ["--cfg=job"], ["--cfg"], ["-c", "job"], ["--cfg", "x"], ["--info"], ["--info", "config"], ["--info=plugins"],
@@ -70,7 +70,7 @@ class Stop:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(judge.STOPPED)
-        return None
+        return
 
 
 class Campaign:
