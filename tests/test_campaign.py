@@ -16,7 +16,8 @@ from campaign import damage, forks, hostile, judge
 from campaign.forks import Case, Ended
 
 GOOD = Ended(2, "", "aelab: seed: expected a whole number at least 0, got 'x'\n", 0.1)
-TRACED = 'Traceback (most recent call last):\n  File "/x/aelab/check.py", line 3, in check\n    1 / 0\nZeroDivisionError: no\n'
+TRACED = "Traceback (most recent call last):\n"
+TRACED += '  File "/x/aelab/check.py", line 3, in check\n    1 / 0\nZeroDivisionError: no\n'
 
 
 def found(**changed) -> list[str]:
@@ -25,7 +26,9 @@ def found(**changed) -> list[str]:
 
 
 def test_one_line_of_ours_is_no_defect():
-    assert found() == found(code=1) == found(code=0, err="") == found(code=143, err="aelab: terminated (SIGTERM)\n") == []
+    assert (
+        found() == found(code=1) == found(code=0, err="") == found(code=143, err="aelab: terminated (SIGTERM)\n") == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,25 @@ def test_the_table_counts_and_the_kinds_tell_how_to_play_again():
 def test_a_campaign_ends_with_its_table():
     command = [sys.executable, "-m", "campaign", "--case", "lines:0", "--seed", "4"]
     tests = str(Path(__file__).parent)
-    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": tests}, cwd=Path(tests).parent, capture_output=True, text=True)
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": tests}, cwd=Path(tests).parent, capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "| command lines | 1        |" in ended.stdout
+
+
+@pytest.mark.usefixtures("keras")
+def test_the_files_that_are_broken_were_good(tmp_path):
+    """Else every reader would refuse them, whatever is broken."""
+    from campaign import data
+
+    campaign = data.Campaign(tmp_path)
+    for number, (name, read) in enumerate(campaign.readers):
+        box = forks.fresh(tmp_path / str(number))
+        for file, content in campaign.files[name].items():
+            (box / "cwd" / file).parent.mkdir(parents=True, exist_ok=True)
+            (box / "cwd" / file).write_bytes(content)
+        read(box)
 
 
 def test_damage_is_of_the_seed_alone():
@@ -164,5 +183,3 @@ def test_a_hostile_config_names_what_no_config_may(seed, tmp_path):
     hostile.config(Random(seed), file, tmp_path / "SENTINEL")
     assert file.read_text() != before
     assert not (tmp_path / "SENTINEL").exists()
-
-

@@ -19,15 +19,19 @@ from campaign.lines import plain
 QUICK = ("debug=fast", "fit.epochs=1", "tracking.log_model=false")
 GROUPS = ("dataset=taste_groups", "dataset.users=60", "dataset.items=30", "dataset.each=12")
 RUNS = {
-    "denoise": ("dataset=digits", "dataset.limit=64", "model=conv_ae", "model.widths=[4]", "model.bottleneck=4", *QUICK),
+    "denoise": ("dataset=digits", "dataset.limit=64", "model=conv_ae", "model.widths=[4]", "model.bottleneck=4",
+    *QUICK),
     "median": ("dataset=digits", "dataset.limit=40", "model=median", "model.size=3", *QUICK),
     "anomaly": ("task=anomaly", "dataset=breast_cancer", "model=dense_ae", *QUICK),
     "forest": ("task=anomaly", "dataset=breast_cancer", "model=isolation_forest", *QUICK),
     "recommend": ("task=recommend", *GROUPS, "model=ease", "tracking.log_model=false"),
     "rating": ("task=rating", *GROUPS, "model=embedding", *QUICK),
-    "language": ("task=language", "dataset=python_reference", "dataset.limit=3000", "model=gru", "model.hidden=8", *QUICK),
-    "kneser_ney": ("task=language", "dataset=python_reference", "dataset.limit=3000", "model=kneser_ney", "model.order=3", *QUICK),
-    "generate": ("task=generate", "dataset=digits", "dataset.limit=64", "model=conv_vae", "model.widths=[4]", "model.bottleneck=2", *QUICK),
+    "language": ("task=language", "dataset=python_reference", "dataset.limit=3000", "model=gru", "model.hidden=8",
+    *QUICK),
+    "kneser_ney": ("task=language", "dataset=python_reference", "dataset.limit=3000", "model=kneser_ney",
+    "model.order=3", *QUICK),
+    "generate": ("task=generate", "dataset=digits", "dataset.limit=64", "model=conv_vae", "model.widths=[4]",
+    "model.bottleneck=2", *QUICK),
 }  # fmt: skip
 COMMANDS = {
     "denoise": ["predict input=images.npy output=new.npz", "predict input=images.npy output=new.npy"],

@@ -13,8 +13,10 @@ import numpy as np
 import yaml
 
 VALUES = (
-    "../../x", "../../../guard/x", "/etc/passwd", "", "x" * 50_000, None, True, -1, 0, 10**400, 1e308, float("nan"), float("inf"), [], {}, [[]],
-    {"a": 1}, "\x00", "ü\n", "???", "${oc.env:HOME}", "${nothing}", "null", 1.5, "aelab.cli.dispatch", "RUNNING", "FINISHED", "2020-01-01",
+    "../../x", "../../../guard/x", "/etc/passwd", "", "x" * 50_000, None, True, -1, 0, 10**400, 1e308, float("nan"),
+    float("inf"), [], {}, [[]],
+    {"a": 1}, "\x00", "ü\n", "???", "${oc.env:HOME}", "${nothing}", "null", 1.5, "aelab.cli.dispatch", "RUNNING",
+    "FINISHED", "2020-01-01",
 )  # fmt: skip
 
 
@@ -108,10 +110,14 @@ def skops(rng: Random, file: Path, sentinel: Path) -> str:
     """A model.skops that calls what it names, as a whole or within."""
     guard = sentinel.parent
     module, name, given = rng.choice((
-        ("aelab.cli", "dispatch", [["sync", f"output_dir={guard}/x", str(file.parent)]]), ("aelab.console", "leave", [0]),
-        ("aelab.archive", "write", ["x", str(sentinel)]), ("os", "system", [f"touch {sentinel}"]), ("sklearn.datasets", "clear_data_home", [str(guard)]),
-        ("builtins", "eval", [f"open('{sentinel}', 'w')"]), ("aelab.work", "os.system", ["true"]), ("sklearn.utils._testing", "assert_run_python_script_without_output", ["import os"]),
-        ("aelab.launchers.alone", "child", []), ("scipy.sparse._sputils", "sys.exit", [0]), ("aelab.compose", "instantiate", [{"_target_": "os.system", "command": f"touch {sentinel}"}]),
+        ("aelab.cli", "dispatch", [["sync", f"output_dir={guard}/x", str(file.parent)]]),
+        ("aelab.console", "leave", [0]),
+        ("aelab.archive", "write", ["x", str(sentinel)]), ("os", "system", [f"touch {sentinel}"]),
+        ("sklearn.datasets", "clear_data_home", [str(guard)]),
+        ("builtins", "eval", [f"open('{sentinel}', 'w')"]), ("aelab.work", "os.system", ["true"]),
+        ("sklearn.utils._testing", "assert_run_python_script_without_output", ["import os"]),
+        ("aelab.launchers.alone", "child", []), ("scipy.sparse._sputils", "sys.exit", [0]),
+        ("aelab.compose", "instantiate", [{"_target_": "os.system", "command": f"touch {sentinel}"}]),
     ))  # fmt: skip
     content = members(file)
     schema = json.loads(content["schema.json"])
@@ -170,14 +176,19 @@ def keras(rng: Random, file: Path, sentinel: Path) -> str:
     made = json.loads(content["config.json"])
     code = base64.b64encode(marshal.dumps(eval(f"lambda x: open({str(sentinel)!r}, 'w') and x").__code__)).decode()
     layer = rng.choice((
-        {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "l", "function": {"class_name": "__lambda__", "config": {"code": code, "defaults": None, "closure": None}}}},
+        {"module": "keras.layers", "class_name": "Lambda",
+        "config": {"name": "l", "function": {"class_name": "__lambda__",
+        "config": {"code": code, "defaults": None, "closure": None}}}},
         {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": str(sentinel.parent)}},
         {"module": "os", "class_name": "system", "config": {"command": f"touch {sentinel}"}},
         {"module": "builtins", "class_name": "function", "config": "system", "registered_name": "function"},
-        {"module": "keras.utils", "class_name": "get_file", "config": {"fname": str(sentinel), "origin": f"file://{sentinel.parent}/secret.log"}},
-        {"module": "aelab.cli", "class_name": "dispatch", "config": {"argv": ["sync", f"output_dir={sentinel.parent}/x", str(file.parent)]}},
+        {"module": "keras.utils", "class_name": "get_file",
+        "config": {"fname": str(sentinel), "origin": f"file://{sentinel.parent}/secret.log"}},
+        {"module": "aelab.cli", "class_name": "dispatch",
+        "config": {"argv": ["sync", f"output_dir={sentinel.parent}/x", str(file.parent)]}},
         {"module": "aelab.console", "class_name": "leave", "config": {"code": 0}, "registered_name": None},
-        {"module": "aelab.archive", "class_name": "write", "config": {"thing": 1, "file": str(sentinel)}, "registered_name": "write"},
+        {"module": "aelab.archive", "class_name": "write", "config": {"thing": 1, "file": str(sentinel)},
+        "registered_name": "write"},
     ))  # fmt: skip
     layers = made["config"].get("layers") if isinstance(made.get("config"), dict) else None
     how = rng.choice(("layer", "layer", "whole", "slip"))
