@@ -83,7 +83,7 @@ def quiet(file: Path):
 
 def kind(defect: forks.Defect) -> str:
     """A defect without what differs from case to case."""
-    text = re.sub(r"/\S+|'[^']*'|\"[^\"]*\"", "_", defect.what)
+    text = re.sub(r"(?<![\w.])/\S+|'[^']*'|\"[^\"]*\"", "_", defect.what)
     return f"{defect.column}: {re.sub(r'[0-9a-f]{8,}|[0-9][0-9.,e+-]*', '#', text)[:90]}"
 
 

@@ -3,6 +3,7 @@
 A case is a small play in a child of its own; it writes what it found to `box/found.json`, and how many kills it had.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -183,6 +184,14 @@ class Command:
         """The processes of its session beside itself."""
         return [p for p in forks.session(self.pid) if p.pid != self.pid]
 
+    def workers(self) -> list[psutil.Process]:
+        """Those that run jobs: its processes start what forks them."""
+        found = []
+        for process in self.others():
+            with contextlib.suppress(psutil.Error):
+                found += [process] if process.ppid() != self.pid else []
+        return found
+
 
 def store(scene: Scene, rng: Random) -> None:
     """Kill the first command while it makes its store, perhaps twice; then the same command must do its work."""
@@ -200,8 +209,8 @@ def store(scene: Scene, rng: Random) -> None:
     scene.found.extend(judge.command(ended))
     if ended.code:
         again = scene.start(*words).wait(LONGEST * forks.patience())
-        if again.code:
-            scene.defect(judge.BRICKED, f"after a kill: {again.err.strip()[:300]}")
+        column, times = (judge.BRICKED, "for ever") if again.code else (judge.OTHER, "once")
+        scene.defect(column, f"after a kill the command fails, {times}: {ended.err.strip()[:300]}")
         return
     found = scene.runs()
     done = [run for run in found if run["status"] == "FINISHED"]
@@ -256,33 +265,25 @@ def disturb(scene: Scene, command: Command, rng: Random, real: bool) -> bool:
     """Stop a sweep at some moment, or kill one of its workers; False where it ended before that."""
     sent = rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
     whom = rng.choice(("one", "group", "worker")) if real else "one"
-    wait = (
-        rng.choice((rng.uniform(0.3, 3), rng.uniform(1, 8), rng.uniform(1, 14) if real else rng.uniform(0, 5)))
-        * forks.patience()
-    )
+    wait = rng.choice((rng.uniform(0.3, 3), rng.uniform(1, 8), rng.uniform(0, 14 if real else 5))) * forks.patience()
     until = time.monotonic() + wait
     while time.monotonic() < until and command.running():
         time.sleep(0.02)
     if not command.running():
         return False
-    if whom == "worker":
-        workers = [
-            p for p in command.others() if "forkserver" in " ".join(p.cmdline()) or p.name().startswith("python")
-        ]
-        if not workers:
-            whom = "one"
-        else:
-            one = rng.choice(workers)
-            scene.kills += 1
-            scene.tell(f"{sent.name} to worker {one.pid}")
+    if whom == "worker" and (workers := command.workers()):
+        one = rng.choice(workers)
+        scene.kills += 1
+        scene.tell(f"{sent.name} to worker {one.pid}")
+        with contextlib.suppress(psutil.Error):
             one.send_signal(sent)
-            return False
+        return False
     scene.tell(f"{sent.name} to {whom} after {wait:.1f} s")
     (os.killpg if whom == "group" else os.kill)(command.pid, sent)
     scene.stopped(command, sent)
     if sent == signal.SIGKILL:
-        for process in command.others() if rng.random() < 0.5 else ():
-            process.kill()
+        if rng.random() < 0.5:
+            forks.end_session(command.pid)
         return True
     time.sleep(OUTLIVES_S * forks.patience())
     if left := command.others():
