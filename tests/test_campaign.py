@@ -58,6 +58,12 @@ def test_a_traceback_is_told_by_its_place_and_error():
     assert judge.command(GOOD._replace(err=TRACED))[0].what == "aelab/check.py:3 check: ZeroDivisionError: no"
 
 
+def test_a_hang_is_told_by_its_place():
+    frames = '  File "/x/lib/y.py", line 1 in f', '  File "/x/aelab/grid.py", line 9 in every'
+    (defect,) = judge.command(GOOD._replace(err="\n".join(frames), cut="time", seconds=10))
+    assert defect.what == "no end after 10 s in aelab/grid.py:9 every"
+
+
 @pytest.mark.parametrize(("name", "column"), [("SENTINEL", judge.CODE), ("x", judge.OTHER)])
 def test_what_is_written_into_the_guarded_folder_is_found(name, column, tmp_path):
     guard = forks.fresh(tmp_path / "box") / "guard"

@@ -1,6 +1,7 @@
 """Cases, each played in a child that is forked from a process which has imported already."""
 
 import contextlib
+import faulthandler
 import os
 import shutil
 import signal
@@ -85,6 +86,7 @@ def fork(call: Callable[[], int], box: Path, environment: dict[str, str]) -> int
             os.close(opened)
         sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115 - for as long as the child lives
         sys.stderr = open(2, "w", closefd=False, encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+        faulthandler.register(signal.SIGUSR1, 2, all_threads=False)  # of one that hangs it is told where
         os.chdir(box / "cwd")
         os.environ.clear()
         os.environ.update(environment)
@@ -147,6 +149,8 @@ class Child:
         if not pid:
             if not (cut := self.why_cut(seconds)):
                 return None
+            os.kill(self.pid, signal.SIGUSR1)
+            time.sleep(0.1)
             end_session(self.pid)
             _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)

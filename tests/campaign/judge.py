@@ -18,13 +18,14 @@ STOPPED = 99
 CODES = (0, 1, 2, 130, 143, STOPPED)
 LONGEST = 1500
 """Characters of a message, all names of choices and a path among them."""
-FRAME = re.compile(r'File "[^"]*/(aelab/[^"]+)", line (\d+), in (\S+)')
+FRAME = re.compile(r'File "[^"]*/(aelab/[^"]+)", line (\d+),? in (\S+)')
 
 
 def command(ended: Ended, longest: int = LONGEST) -> list[Defect]:
     """Defects of a command by how it ended: no traceback, no hang, one line of ours for what failed."""
     if ended.cut == "time":
-        return [Defect(HANG, f"no end after {ended.seconds:.0f} s")]
+        at = FRAME.search(ended.err)  # the last call comes first
+        return [Defect(HANG, f"no end after {ended.seconds:.0f} s{' in {}:{} {}'.format(*at.groups()) if at else ''}")]
     if ended.cut == "memory":
         return [Defect(OTHER, "took gigabytes of memory")]
     both = f"{ended.out}\n{ended.err}"
