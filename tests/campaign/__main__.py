@@ -142,7 +142,7 @@ def main() -> int:
     alone, _, number = (asked.case or "").partition(":")
     names = [alone] if alone else [name for name in SHARES if name in asked.only]
     home = Path(tempfile.mkdtemp(prefix="aelab-campaign-"))
-    began, found, left = time.monotonic(), {}, sum(SHARES[name] for name in names)
+    began, found, broken, left = time.monotonic(), {}, [], sum(SHARES[name] for name in names)
     end = began + 60 * asked.minutes
     try:
         for name in names:
@@ -159,16 +159,18 @@ def main() -> int:
             except KeyboardInterrupt:
                 os.waitpid(pid, 0)
                 end = time.monotonic()
-            if not (home / f"{name}.json").exists():
-                print(f"{name}: the campaign itself ended")
-                return 1
-            found[name] = json.loads((home / f"{name}.json").read_text())
+            if (home / f"{name}.json").exists():
+                found[name] = json.loads((home / f"{name}.json").read_text())
+            else:
+                broken.append(name)
             if end <= time.monotonic():
                 break
     finally:
         shutil.rmtree(home, ignore_errors=True)
     print(f"\nseed {asked.seed}, {time.monotonic() - began:.0f} s, {asked.at_once} at once\n\n{table(found)}\n")
-    wrong = any(case["defects"] for one_ in found.values() for case in one_["played"])
+    for name in broken:
+        print(f"{name}: the campaign itself ended with an error, see above")
+    wrong = bool(broken) or any(case["defects"] for one_ in found.values() for case in one_["played"])
     if wrong:
         print(f"{kinds(found, asked.seed)}\n\nfiles and words: {asked.keep}".encode(errors="backslashreplace").decode())
     return int(wrong)

@@ -30,7 +30,7 @@ RUNS = {
     *QUICK),
     "kneser_ney": ("task=language", "dataset=python_reference", "dataset.limit=3000", "model=kneser_ney",
     "model.order=3", *QUICK),
-    "generate": ("task=generate", "dataset=digits", "dataset.limit=64", "model=conv_vae", "model.widths=[4]",
+    "generate": ("task=generate", "dataset=digits", "model=conv_vae", "model.widths=[4]",
     "model.bottleneck=2", *QUICK),
 }  # fmt: skip
 COMMANDS = {

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import marshal
 import os
@@ -18,6 +19,9 @@ VALUES = (
     {"a": 1}, "\x00", "ü\n", "???", "${oc.env:HOME}", "${nothing}", "null", 1.5, "aelab.cli.dispatch", "RUNNING",
     "FINISHED", "2020-01-01",
 )  # fmt: skip
+
+IDS = itertools.count(1)
+"""Numbers for skops, which takes nodes of one number for one object."""
 
 
 class Evil:
@@ -115,7 +119,7 @@ def skops(rng: Random, file: Path, sentinel: Path) -> str:
         ("aelab.archive", "write", ["x", str(sentinel)]), ("os", "system", [f"touch {sentinel}"]),
         ("sklearn.datasets", "clear_data_home", [str(guard)]),
         ("builtins", "eval", [f"open('{sentinel}', 'w')"]), ("aelab.work", "os.system", ["true"]),
-        ("sklearn.utils._testing", "assert_run_python_script_without_output", ["import os"]),
+        ("sklearn.utils._testing", "assert_run_python_script_without_output", [f"open('{sentinel}', 'w')"]),
         ("aelab.launchers.alone", "child", []), ("scipy.sparse._sputils", "sys.exit", [0]),
         ("aelab.compose", "instantiate", [{"_target_": "os.system", "command": f"touch {sentinel}"}]),
     ))  # fmt: skip
@@ -140,7 +144,7 @@ def skops(rng: Random, file: Path, sentinel: Path) -> str:
                 "OperatorFuncNode",
             )
         )
-    call["__id__"] = 1
+    call["__id__"] = next(IDS)
     inner = schema.get("content", {})
     inner = inner.get("content") if isinstance(inner, dict) else None
     if isinstance(inner, dict) and inner and rng.random() < 0.5:
@@ -156,7 +160,7 @@ def value(thing: object) -> dict:
     if isinstance(thing, list):
         return sequence("list", [value(v) for v in thing])
     content = {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": json.dumps(thing)}
-    return {**content, "is_json": True, "__id__": id(content)}
+    return {**content, "is_json": True, "__id__": next(IDS)}
 
 
 def sequence(kind: str, content: list[dict]) -> dict:
@@ -166,7 +170,7 @@ def sequence(kind: str, content: list[dict]) -> dict:
         "__module__": "builtins",
         "__loader__": f"{kind.title()}Node",
         "content": content,
-        "__id__": id(content),
+        "__id__": next(IDS),
     }
 
 
