@@ -1,6 +1,7 @@
 """Run folders: finished runs, copied and corrupted, and a command on each. No code of theirs may run."""
 
 import json
+import os
 import shutil
 import sqlite3
 import sys
@@ -67,8 +68,8 @@ class Campaign:
         """The box of a finished run; made when it is first asked for."""
         box = self.home / name
         if not box.exists():
-            forks.fork(partial(run, RUNS[name]), forks.fresh(box), self.environment(box))
-            code = forks.os.waitstatus_to_exitcode(forks.os.wait()[1])
+            pid = forks.fork(partial(run, RUNS[name]), forks.fresh(box), self.environment(box))
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             assert code == 0, f"no {name}: {forks.said(box, 'out')} {forks.said(box, 'err')}"
         return box
 
