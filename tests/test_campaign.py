@@ -68,9 +68,9 @@ def test_a_hang_is_told_by_its_place():
 def test_what_is_written_into_the_guarded_folder_is_found(name, column, tmp_path):
     guard = forks.fresh(tmp_path / "box") / "guard"
     before = judge.listing(guard)
-    assert judge.touched(before, guard, guard / "SENTINEL") == []
+    assert judge.guard_defects(before, guard, guard / "SENTINEL") == []
     (guard / name).touch()
-    (defect,) = judge.touched(before, guard, guard / "SENTINEL")
+    (defect,) = judge.guard_defects(before, guard, guard / "SENTINEL")
     assert defect.column == column
 
 
@@ -121,7 +121,7 @@ class Three:
 
     def make(self, rng, box):
         call = (lambda: 0, lambda: 1 / 0, lambda: time.sleep(60))[rng.draw]
-        return Case("row", "told", call, judge.command, 0.2)
+        return Case("row", "label", call, judge.command, 0.2)
 
 
 def test_cases_are_played_in_children_and_cut_when_they_hang(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_cases_are_played_in_children_and_cut_when_they_hang(tmp_path, monkeypat
 
 
 def test_the_table_counts_and_the_kinds_tell_how_to_play_again():
-    cases = [{"number": n, "row": "row", "told": f"words {n}", "count": 2, "defects": []} for n in range(3)]
+    cases = [{"number": n, "row": "row", "label": f"words {n}", "count": 2, "defects": []} for n in range(3)]
     cases[1]["defects"] = [(judge.LOST, "run 12 is lost")]
     result = {"lines": {"seconds": 9.0, "played": cases}}
     row = campaigns.table(result).splitlines()[2].split("|")
@@ -168,7 +168,7 @@ def test_the_files_that_are_broken_were_good(tmp_path):
 
 def test_damage_is_of_the_seed_alone():
     data = bytes(range(256)) * 20
-    made = [[damage.mangled(Random(seed), data) for seed in range(30)] for _ in range(2)]
+    made = [[damage.mangle(Random(seed), data) for seed in range(30)] for _ in range(2)]
     assert made[0] == made[1]
     assert sum(one == data for one in made[0]) < 5
 

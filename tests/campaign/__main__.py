@@ -31,35 +31,35 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--case", help="KIND:NUMBER: play this one alone, and show what it says")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--keep", type=Path, default=Path("outputs/campaign"), help="where defects are kept")
-    asked = parser.parse_args(argv)
-    asked.only = asked.only.split(",")
-    if strange := set(asked.only) - set(SHARES):
+    args = parser.parse_args(argv)
+    args.only = args.only.split(",")
+    if strange := set(args.only) - set(SHARES):
         parser.error(f"--only: {', '.join(strange)}: there are {', '.join(SHARES)}")
-    return asked
+    return args
 
 
-def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float, home: Path) -> None:
+def one(name: str, args: argparse.Namespace, numbers, until: float, end: float, home: Path) -> None:
     """Play one campaign, and leave what it found in a file of its name: in a process of its own, with its imports."""
     os.environ.update(TERM="dumb", NO_COLOR="1", KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
     os.environ.pop("COLUMNS", None)
-    began, told, played = time.monotonic(), 0.0, []
-    with quiet(home / "imports"):
+    began, printed, played = time.monotonic(), 0.0, []
+    with native_noise_to(home / "imports"):
         campaign = importlib.import_module(f"campaign.{name}").Campaign(home)
     kinds = Counter()
     try:
-        for case, box in forks.play(campaign, name, asked.seed, numbers, asked.at_once, until, home):
+        for case, box in forks.play(campaign, name, args.seed, numbers, args.at_once, until, home):
             played.append(case._asdict() | {"defects": [tuple(d) for d in case.defects]})
             for defect in case.defects:
                 kinds[kind(defect)] += 1
-                if kinds[kind(defect)] <= KEPT or asked.case:
-                    keep(name, asked, case, box)
-            if asked.case:
-                print(case.told, forks.said(box, "out"), forks.said(box, "err"), *case.defects, sep="\n")
-            if time.monotonic() - told > 15:
-                told = time.monotonic()
+                if kinds[kind(defect)] <= KEPT or args.case:
+                    keep(name, args, case, box)
+            if args.case:
+                print(case.label, forks.read_stream(box, "out"), forks.read_stream(box, "err"), *case.defects, sep="\n")
+            if time.monotonic() - printed > 15:
+                printed = time.monotonic()
                 bad = sum(kinds.values())
                 print(
-                    f"{name}: {len(played):,} played, {bad} defects of {len(kinds)} kinds; {end - told:.0f} s left",
+                    f"{name}: {len(played):,} played, {bad} defects of {len(kinds)} kinds; {end - printed:.0f} s left",
                     flush=True,
                 )
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def one(name: str, asked: argparse.Namespace, numbers, until: float, end: float,
 
 
 @contextlib.contextmanager
-def quiet(file: Path):
+def native_noise_to(file: Path):
     """Send what TensorFlow writes when it is imported to a file."""
     terminal = os.dup(2)
     with file.open("w") as sink:
@@ -87,9 +87,9 @@ def kind(defect: forks.Defect) -> str:
     return f"{defect.column}: {re.sub(r'[0-9a-f]{8,}|[0-9][0-9.,e+-]*', '#', text)[:90]}"
 
 
-def keep(name: str, asked: argparse.Namespace, case: forks.Played, box: Path) -> None:
+def keep(name: str, args: argparse.Namespace, case: forks.Played, box: Path) -> None:
     """Copy what reproduces a defect into a folder of its own."""
-    folder = asked.keep / f"{name}-{asked.seed}-{case.number}"
+    folder = args.keep / f"{name}-{args.seed}-{case.number}"
     shutil.rmtree(folder, ignore_errors=True)
     small = [p for p in box.rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_size < 5_000_000]
     for file in small[:300]:
@@ -98,8 +98,8 @@ def keep(name: str, asked: argparse.Namespace, case: forks.Played, box: Path) ->
         shutil.copyfile(file, target)
     folder.mkdir(parents=True, exist_ok=True)
     defects = "\n".join(f"{d.column}: {d.what}" for d in case.defects)
-    again = f"make campaign CASE={name}:{case.number} SEED={asked.seed}"
-    (folder / "defect.txt").write_text(f"{again}\n{case.told}\n\n{defects}\n", errors="backslashreplace")
+    again = f"make campaign CASE={name}:{case.number} SEED={args.seed}"
+    (folder / "defect.txt").write_text(f"{again}\n{case.label}\n\n{defects}\n", errors="backslashreplace")
 
 
 def table(found: dict[str, dict]) -> str:
@@ -129,21 +129,21 @@ def kinds(found: dict[str, dict], seed: int) -> str:
                 groups[kind(forks.Defect(*defect))].append((name, case, defect))
     said = []
     for same in sorted(groups.values(), key=len, reverse=True):
-        name, case, (column, what) = min(same, key=lambda one_: len(one_[1]["told"]))
+        name, case, (column, what) = min(same, key=lambda one_: len(one_[1]["label"]))
         said.append(
-            f"{len(same)} x {column}: {what[:300]}\n    CASE={name}:{case['number']} SEED={seed}  {case['told'][:300]}"
+            f"{len(same)} x {column}: {what[:300]}\n    CASE={name}:{case['number']} SEED={seed}  {case['label'][:300]}"
         )
     return "\n".join(said)
 
 
 def main() -> int:
-    """Play what was asked for, one campaign after the other, each in a process of its own; 1 if anything is wrong."""
-    asked = options()
-    alone, _, number = (asked.case or "").partition(":")
-    names = [alone] if alone else [name for name in SHARES if name in asked.only]
+    """Play what was args for, one campaign after the other, each in a process of its own; 1 if anything is wrong."""
+    args = options()
+    alone, _, number = (args.case or "").partition(":")
+    names = [alone] if alone else [name for name in SHARES if name in args.only]
     home = Path(tempfile.mkdtemp(prefix="aelab-campaign-"))
     began, found, broken, left = time.monotonic(), {}, [], sum(SHARES[name] for name in names)
-    end = began + 60 * asked.minutes
+    end = began + 60 * args.minutes
     try:
         for name in names:
             now = time.monotonic()
@@ -152,7 +152,7 @@ def main() -> int:
             sys.stdout.flush()
             if (pid := os.fork()) == 0:
                 numbers = iter([int(number)]) if alone else itertools.count()
-                one(name, asked, numbers, until, end, home)
+                one(name, args, numbers, until, end, home)
                 os._exit(0)
             try:
                 os.waitpid(pid, 0)
@@ -167,12 +167,12 @@ def main() -> int:
                 break
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    print(f"\nseed {asked.seed}, {time.monotonic() - began:.0f} s, {asked.at_once} at once\n\n{table(found)}\n")
+    print(f"\nseed {args.seed}, {time.monotonic() - began:.0f} s, {args.at_once} at once\n\n{table(found)}\n")
     for name in broken:
         print(f"{name}: the campaign itself ended with an error, see above")
     wrong = bool(broken) or any(case["defects"] for one_ in found.values() for case in one_["played"])
     if wrong:
-        print(f"{kinds(found, asked.seed)}\n\nfiles and words: {asked.keep}".encode(errors="backslashreplace").decode())
+        print(f"{kinds(found, args.seed)}\n\nfiles and words: {args.keep}".encode(errors="backslashreplace").decode())
     return int(wrong)
 
 

@@ -85,12 +85,12 @@ def stuff(rng: Random, data: bytearray) -> None:
 BYTES = (flip, cut, drop, double, swap, head, lie, word, stuff)
 
 
-def mangled(rng: Random, data: bytes) -> bytes:
+def mangle(rng: Random, data: bytes) -> bytes:
     """Broken bytes; those of a compressed file are sometimes broken within."""
     if data[:2] == b"\x1f\x8b" and rng.random() < 0.5:
-        return gzip.compress(mangled(rng, gzip.decompress(data)), 1)
+        return gzip.compress(mangle(rng, gzip.decompress(data)), 1)
     if data[:2] == b"PK" and rng.random() < 0.6:
-        return rezipped(rng, data)
+        return rezip(rng, data)
     made = bytearray(data or b"\0")
     for _ in range(rng.choice((1, 1, 2, 4))):
         rng.choice(BYTES)(rng, made)
@@ -98,7 +98,7 @@ def mangled(rng: Random, data: bytes) -> bytes:
     return bytes(made)
 
 
-def rezipped(rng: Random, data: bytes) -> bytes:
+def rezip(rng: Random, data: bytes) -> bytes:
     """A zip with a member that is broken, gone, doubled, renamed, encrypted by its flag, or a bomb."""
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         members = [(name, source.read(name)) for name in source.namelist()]
@@ -108,17 +108,17 @@ def rezipped(rng: Random, data: bytes) -> bytes:
     )
     name, content = members[at]
     if how == "break":
-        members[at] = name, mangled(rng, content)
+        members[at] = name, mangle(rng, content)
     elif how == "gone":
         del members[at]
     elif how == "twice":
-        members.append((name, mangled(rng, content)))
+        members.append((name, mangle(rng, content)))
     elif how == "name":
         members[at] = rng.choice(("../../guard/x", "/tmp/x", "x.npy", "", "a" * 300, "é\ud83d.npy"[:2])), content
     elif how == "bomb":
         members[at] = name, content[:200] + bytes(300_000_000)
     elif how == "shape":
-        members[at] = name, lying(rng, content)
+        members[at] = name, lie_about_shape(rng, content)
     elif how == "text":
         members[at] = name, b"this is no array"
     target = io.BytesIO()
@@ -136,10 +136,10 @@ def rezipped(rng: Random, data: bytes) -> bytes:
     return bytes(made)
 
 
-def lying(rng: Random, data: bytes) -> bytes:
+def lie_about_shape(rng: Random, data: bytes) -> bytes:
     """An .npy whose header says another shape, type or order than its bytes have."""
     if data[:6] != b"\x93NUMPY":
-        return mangled(rng, data)
+        return mangle(rng, data)
     size = struct.unpack("<H", data[8:10])[0]
     shape = rng.choice(
         ("(100000000000000000000,)", "(10000000, 10000000)", "(-1, 28)", "()", "(0,)", "(3, 0, 4)", "x", "(1.5,)")
@@ -150,13 +150,13 @@ def lying(rng: Random, data: bytes) -> bytes:
     return data[:8] + struct.pack("<H", len(header)) + header + data[10 + size :]
 
 
-def replaced(rng: Random, file: Path, others: list[Path], guard: Path) -> str:
+def replace_file(rng: Random, file: Path, others: list[Path], guard: Path) -> str:
     """Put something else where a file was; says what."""
     how = rng.choice(("bytes",) * 6 + ("empty", "gone", "other", "other", "folder", "link", "fifo", "loop", "zeros"))
     content = file.read_bytes() if file.is_file() else b""
     if how in ("bytes", "empty", "zeros") or (how == "other" and not others):
         file.write_bytes(
-            {"empty": b"", "zeros": bytes(len(content))}.get(how) or (b"" if how == "empty" else mangled(rng, content))
+            {"empty": b"", "zeros": bytes(len(content))}.get(how) or (b"" if how == "empty" else mangle(rng, content))
         )
         return how
     file.unlink()

@@ -56,7 +56,7 @@ def likes(rng: np.random.Generator, n: int = 150) -> pd.DataFrame:
     )
 
 
-def written(save: Callable, *given, **named) -> bytes:
+def saved_bytes(save: Callable, *given, **named) -> bytes:
     """The bytes of what writes to a file."""
     file = io.BytesIO()
     save(file, *given, **named)
@@ -72,7 +72,7 @@ def text(frame: pd.DataFrame, sep: str = ",", header: bool = True) -> bytes:
 def picture(rng: np.random.Generator, form: str, colours: int) -> bytes:
     """A small picture."""
     pixels = rng.integers(0, 256, (12, 10, colours), dtype=np.uint8).squeeze()
-    return written(lambda file: Image.fromarray(pixels).save(file, form))
+    return saved_bytes(lambda file: Image.fromarray(pixels).save(file, form))
 
 
 def files() -> dict[str, dict[str, bytes]]:
@@ -101,10 +101,10 @@ def files() -> dict[str, dict[str, bytes]]:
     return {
         "csv": {"f.csv": text(table)},
         "csv.gz": {"f.csv.gz": gzip.compress(text(table))},
-        "parquet": {"f.parquet": written(lambda file: table.to_parquet(file))},
-        "npz": {"f.npz": written(np.savez_compressed, **arrays)},
-        "npz floats": {"f.npz": written(np.savez, x=(x / 255).astype(np.float32), y=np.array(list("abcd"))[y])},
-        "npy": {"f.npy": written(np.save, x)},
+        "parquet": {"f.parquet": saved_bytes(lambda file: table.to_parquet(file))},
+        "npz": {"f.npz": saved_bytes(np.savez_compressed, **arrays)},
+        "npz floats": {"f.npz": saved_bytes(np.savez, x=(x / 255).astype(np.float32), y=np.array(list("abcd"))[y])},
+        "npy": {"f.npy": saved_bytes(np.save, x)},
         "images": pictures,
         "ratings": {"f.csv": text(ratings), "items.csv": text(items)},
         "ml_100k": {"ml-100k/u.data": text(ratings, "\t", False), "ml-100k/u.item": text(old, "|", False),
@@ -120,9 +120,9 @@ def files() -> dict[str, dict[str, bytes]]:
         "text": {"f.txt": ("Ein Text, nicht lang.\nAber mit Wörtern; und mit Zeilen!\n" * 40).encode()},
         "text words": {"f.txt": ("To be, or not to be: that is the question.\n" * 40).encode()},
         "score csv": {"f.csv": text(table)},
-        "score parquet": {"f.parquet": written(lambda file: table.to_parquet(file))},
-        "predict npy": {"f.npy": written(np.save, x)},
-        "predict npz": {"f.npz": written(np.savez_compressed, x=(x / 255).astype(np.float32))},
+        "score parquet": {"f.parquet": saved_bytes(lambda file: table.to_parquet(file))},
+        "predict npy": {"f.npy": saved_bytes(np.save, x)},
+        "predict npz": {"f.npz": saved_bytes(np.savez_compressed, x=(x / 255).astype(np.float32))},
         "predict png": {"f.png": picture(rng, "PNG", 3)},
         "predict jpg": {"f.jpg": picture(rng, "JPEG", 3)},
     }  # fmt: skip
@@ -265,13 +265,15 @@ class Campaign:
         chosen = rng.choice(list(self.files[name]))
         others = [box / "other"]
         others[0].write_bytes(rng.choice([c for kind in self.files.values() for c in kind.values()]))
-        how = damage.replaced(rng, box / "cwd" / chosen, others, box / "guard")
+        how = damage.replace_file(rng, box / "cwd" / chosen, others, box / "guard")
         before = judge.listing(box / "guard")
 
         def judged(ended: Ended) -> list[Defect]:
             if ended.code == WRONG:
                 return [Defect(judge.OTHER, ended.err.strip()[:300])]
-            return judge.command(ended, LONGEST) + judge.touched(before, box / "guard", box / "guard" / "SENTINEL")
+            return judge.command(ended, LONGEST) + judge.guard_defects(
+                before, box / "guard", box / "guard" / "SENTINEL"
+            )
 
         return Case("data files", f"{name}: {chosen} with {how}", partial(outcome, partial(read, box)), judged)
 

@@ -65,33 +65,33 @@ class Campaign:
         return {**plain(), "AELAB_CACHE_DIR": str(box / "cache"), "HOME": str(box)}
 
     def original(self, name: str) -> Path:
-        """The box of a finished run; made when it is first asked for."""
+        """The box of a finished run; made when it is first args for."""
         box = self.home / name
         if not box.exists():
             pid = forks.fork(partial(run, RUNS[name]), forks.fresh(box), self.environment(box))
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            assert code == 0, f"no {name}: {forks.said(box, 'out')} {forks.said(box, 'err')}"
+            assert code == 0, f"no {name}: {forks.read_stream(box, 'out')} {forks.read_stream(box, 'err')}"
         return box
 
     def make(self, rng: Random, box: Path) -> Case:
         """A corrupted copy and a command."""
         name = rng.choice(list(RUNS))
         others = rng.sample([n for n in RUNS if n != name], 1)
-        folder, sources = placed(self.original(name), box), folder_of(self.original(others[0]))
+        folder, sources = copy_run(self.original(name), box), folder_of(self.original(others[0]))
         sentinel = box / "guard" / "SENTINEL"
         hostile.bytes_of(sentinel)
         words = rng.choice(COMMANDS[name] if rng.random() < 0.5 else ALL).split()
         if words[0] == "resume" or rng.random() < 0.05:
-            stopped(folder, box)
-        told = [corrupt(rng, folder, sources, sentinel) for _ in range(rng.choice((1, 1, 2)))]
+            mark_stopped(folder, box)
+        done = [corrupt(rng, folder, sources, sentinel) for _ in range(rng.choice((1, 1, 2)))]
         words = command(rng, words, folder)
         inputs(box / "cwd", sentinel)
         before = judge.listing(box / "guard")
         return Case(
             "run folders",
-            f"{name}: {'; '.join(told)}: aelab {' '.join(words)}",
+            f"{name}: {'; '.join(done)}: aelab {' '.join(words)}",
             partial(run, words),
-            partial(judged, before, words, box),
+            partial(command_defects, before, words, box),
             LIMITS.get(words[0], 10),
         )
 
@@ -107,7 +107,7 @@ def folder_of(box: Path) -> Path:
     return next((box / "cwd" / "outputs" / "runs").glob("*/*"))
 
 
-def placed(original: Path, box: Path) -> Path:
+def copy_run(original: Path, box: Path) -> Path:
     """Copy a run with its store, as if it had been made here; its folder."""
     shutil.copytree(original / "cwd" / "outputs", box / "cwd" / "outputs")
     old, new = str(original / "cwd"), str(box / "cwd")
@@ -116,15 +116,15 @@ def placed(original: Path, box: Path) -> Path:
             store.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
     store.close()
     folder = folder_of(box)
-    told = folder / "run.json"
-    told.write_text(told.read_text().replace(old, new))
+    done = folder / "run.json"
+    done.write_text(done.read_text().replace(old, new))
     return folder
 
 
-def stopped(folder: Path, box: Path) -> None:
+def mark_stopped(folder: Path, box: Path) -> None:
     """Make a finished run one that was stopped."""
-    told = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**told, "status": "KILLED", "reason": "interrupted (^C)"}))
+    done = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**done, "status": "KILLED", "reason": "interrupted (^C)"}))
     with sqlite3.connect(box / "cwd" / "outputs" / "mlflow.db") as store:
         store.execute("update runs set status = 'KILLED'")
     store.close()
@@ -140,7 +140,7 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
     texts = [p for p in files if p.suffix in (".json", ".yaml") and p.stat().st_size]
     try:
         if how == "edit" and texts:
-            return hostile.edited(rng, rng.choice(texts))
+            return hostile.edit_value(rng, rng.choice(texts))
         if how == "config" and "config.yaml" in by:
             return hostile.config(rng, by["config.yaml"], sentinel)
         if how == "names" and "run.json" in by:
@@ -170,7 +170,7 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
         if rng.random() < 0.7
         else [p for p in sources.iterdir() if p.is_file()]
     )
-    return f"{file.name}: {damage.replaced(rng, file, same, sentinel.parent)}"
+    return f"{file.name}: {damage.replace_file(rng, file, same, sentinel.parent)}"
 
 
 def command(rng: Random, words: list[str], folder: Path) -> list[str]:
@@ -192,21 +192,21 @@ def inputs(cwd: Path, sentinel: Path) -> None:
     (cwd / "evil.py").write_text(f"open({str(sentinel)!r}, 'w')\ndef boom(*given, **named): pass\n")
 
 
-def judged(before: dict[str, str], words: list[str], box: Path, ended: Ended) -> list[Defect]:
+def command_defects(before: dict[str, str], words: list[str], box: Path, ended: Ended) -> list[Defect]:
     """Defects of a command on a corrupted folder."""
     cwd, found = box / "cwd", judge.command(ended)
-    found += judge.touched(before, box / "guard", box / "guard" / "SENTINEL")
+    found += judge.guard_defects(before, box / "guard")
     if strange := sorted({p.name for p in cwd.iterdir()} - WRITTEN):
         found.append(Defect(judge.OTHER, f"written outside of the output folder: {', '.join(strange)}"))
     for place in (cwd / "outputs" / "mlartifacts", cwd / "other"):
         if any(p.read_bytes() == b"SECRET" for p in place.rglob("*") if p.is_file()):
             found.append(Defect(judge.OTHER, "a linked file was uploaded"))
     if ended.code == 0 and not found:
-        found += garbage(words, cwd, ended)
+        found += output_defects(words, cwd, ended)
     return found
 
 
-def garbage(words: list[str], cwd: Path, ended: Ended) -> list[Defect]:
+def output_defects(words: list[str], cwd: Path, ended: Ended) -> list[Defect]:
     """Defects of what a command that says all is well has left."""
     if not ended.out.strip():
         return [Defect(judge.CODE, "exit code 0 without a word: something else ended the process")]

@@ -43,7 +43,7 @@ class Case(NamedTuple):
     """Something to be played: how to tell it, what runs in the child (in `box/cwd`), and who judges how it ended."""
 
     row: str
-    told: str
+    label: str
     call: Callable[[], int]
     judge: Callable[[Ended], list[Defect]]
     limit: float = 10
@@ -54,7 +54,7 @@ class Played(NamedTuple):
 
     number: int
     row: str
-    told: str
+    label: str
     count: int
     defects: list[Defect]
 
@@ -103,7 +103,7 @@ def fork(call: Callable[[], int], box: Path, environment: dict[str, str]) -> int
             os._exit(code)
 
 
-def said(box: Path, name: str) -> str:
+def read_stream(box: Path, name: str) -> str:
     """What a child wrote to a stream, of a long one the beginning and the end."""
     file = box / name
     text = file.read_bytes().decode(errors="replace") if file.exists() else ""
@@ -154,7 +154,7 @@ class Child:
             end_session(self.pid)
             _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        return Ended(code, said(self.box, "out"), said(self.box, "err"), seconds, cut)
+        return Ended(code, read_stream(self.box, "out"), read_stream(self.box, "err"), seconds, cut)
 
     def why_cut(self, seconds: float) -> str:
         """Why it is to be ended: "memory", or "time", that is where it worked or slept for as long as its limit.
@@ -195,14 +195,14 @@ def play(campaign, name: str, seed: int, numbers: Iterator[int], at_once: int, u
                 if ended := child.ended():
                     del running[box]
                     case, defects = child.case, child.case.judge(ended)
-                    yield Played(child.number, case.row, case.told, counted(box), defects), box
+                    yield Played(child.number, case.row, case.label, read_count(box), defects), box
             time.sleep(POLL_S)
     finally:
         for child in running.values():
             end_session(child.pid)
 
 
-def counted(box: Path) -> int:
+def read_count(box: Path) -> int:
     """How many a case counts for: what it wrote of itself, or 1."""
     file = box / "count"
     return int(file.read_text()) if file.exists() else 1

@@ -103,7 +103,7 @@ def members(file: Path) -> dict[str, bytes]:
         return {name: source.read(name) for name in source.namelist()}
 
 
-def zipped(file: Path, content: dict[str, bytes]) -> None:
+def write_zip(file: Path, content: dict[str, bytes]) -> None:
     """A zip of such members."""
     with zipfile.ZipFile(file, "w") as target:
         for name, data in content.items():
@@ -151,7 +151,7 @@ def skops(rng: Random, file: Path, sentinel: Path) -> str:
         inner[rng.choice(list(inner))] = call
     else:
         schema = {**{k: v for k, v in schema.items() if k in ("protocol", "_skops_version")}, **call}
-    zipped(file, {**content, "schema.json": json.dumps(schema).encode()})
+    write_zip(file, {**content, "schema.json": json.dumps(schema).encode()})
     return f"{module}.{name} ({call['__loader__']}) in {file.name}"
 
 
@@ -203,7 +203,7 @@ def keras(rng: Random, file: Path, sentinel: Path) -> str:
     else:
         at = rng.randrange(len(layers))
         layers[at] = {**layers[at], **layer}
-    zipped(file, {**content, "config.json": json.dumps(made).encode()})
+    write_zip(file, {**content, "config.json": json.dumps(made).encode()})
     return f"{how} {layer['module']}.{layer['class_name']} in {file.name}"
 
 
@@ -222,7 +222,7 @@ def arrays(rng: Random, file: Path, sentinel: Path) -> str:
     return f"a pickle in {file.name}"
 
 
-def edited(rng: Random, file: Path) -> str:
+def edit_value(rng: Random, file: Path) -> str:
     """A JSON or YAML file of which a value is another; says which."""
     load, dump = (json.loads, json.dumps) if file.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
     made = load(file.read_text())
@@ -250,15 +250,19 @@ def leaves(node: object):
 
 def names(rng: Random, file: Path) -> str:
     """A run.json whose names are paths."""
-    told = json.loads(file.read_text())
+    account = json.loads(file.read_text())
     key = rng.choice(("experiment", "run_id", "mlflow.runName", "aelab.folder", "dataset"))
     path = rng.choice(
         ("../../x", "../../../../guard/x", "/tmp/aelab-x", "a/../../../../guard/x", "..", "%2e%2e/x", "x?y")
     )
-    where = told["tags"] if "." in key else told["dataset"] if key == "dataset" and "dataset" in told else told
-    where["source" if where is told.get("dataset") else key] = path
-    told["run_id"] = told["run_id"] if key == "run_id" or rng.random() < 0.3 else "0" * 32
-    file.write_text(json.dumps(told))
+    where = (
+        account["tags"] if "." in key else account
+    if key == "dataset":
+        where = account.get("dataset", account)
+    )
+    where["source" if where is account.get("dataset") else key] = path
+    account["run_id"] = account["run_id"] if key == "run_id" or rng.random() < 0.3 else "0" * 32
+    file.write_text(json.dumps(account))
     return f"{key}: {path} in run.json"
 
 

@@ -30,36 +30,36 @@ def command(ended: Ended, longest: int = LONGEST) -> list[Defect]:
         return [Defect(OTHER, "took gigabytes of memory")]
     both = f"{ended.out}\n{ended.err}"
     if "Traceback (most recent call last)" in both:
-        return [Defect(TRACEBACK, _raised(both))]
+        return [Defect(TRACEBACK, traceback_line(both))]
     if ended.code == 70 or "internal error" in ended.err:
         return [Defect(TRACEBACK, ended.err.strip()[:300])]
     if ended.code < 0:
         return [Defect(OTHER, f"ended by signal {-ended.code}: {ended.err.strip()[-200:]}")]
     if ended.code not in CODES:
         return [Defect(OTHER, f"exit code {ended.code}: {ended.err.strip()[-200:]}")]
-    return _message(ended, longest) if ended.code in (1, 2) else _quiet(ended)
+    return message_defects(ended, longest) if ended.code in (1, 2) else stray_lines(ended)
 
 
-def _message(ended: Ended, longest: int) -> list[Defect]:
+def message_defects(ended: Ended, longest: int) -> list[Defect]:
     lines = ended.err.splitlines()
     if len(lines) != 1:
         return [Defect(OTHER, f"{len(lines)} lines on standard error: {ended.err.strip()[:300]}")]
-    told = lines[0].removeprefix("aelab: ")
-    if told == lines[0] or not re.search(r"\w{2}", told):
+    message = lines[0].removeprefix("aelab: ")
+    if message == lines[0] or not re.search(r"\w{2}", message):
         return [Defect(OTHER, f"no message of ours: {lines[0][:200]!r}")]
-    if len(told) > longest:
-        return [Defect(OTHER, f"a message of {len(told):,} characters: {told[:200]}")]
-    if re.search(r"(?:: None$|<class '|object at 0x)", told):
-        return [Defect(OTHER, f"Python in a message: {told[:300]}")]
+    if len(message) > longest:
+        return [Defect(OTHER, f"a message of {len(message):,} characters: {message[:200]}")]
+    if re.search(r"(?:: None$|<class '|object at 0x)", message):
+        return [Defect(OTHER, f"Python in a message: {message[:300]}")]
     return []
 
 
-def _quiet(ended: Ended) -> list[Defect]:
+def stray_lines(ended: Ended) -> list[Defect]:
     strange = [line for line in ended.err.splitlines() if not line.startswith("aelab: ")]
     return [Defect(OTHER, f"exit code {ended.code}, and on standard error: {strange[0][:300]}")] if strange else []
 
 
-def _raised(text: str) -> str:
+def traceback_line(text: str) -> str:
     """The last traceback in one line: where in the package, and what."""
     last = text[text.rindex("Traceback (most recent call last)") :]
     frames = FRAME.findall(last)
@@ -81,13 +81,13 @@ def listing(folder: Path) -> dict[str, str]:
     return found
 
 
-def touched(before: dict[str, str], folder: Path, sentinel: Path) -> list[Defect]:
-    """Defects of a folder that was not to be touched; a sentinel in it is there only if code was run."""
+def guard_defects(before: dict[str, str], folder: Path) -> list[Defect]:
+    """Defects of a folder that was not to be touched; SENTINEL in it is there only if code was run."""
     after = listing(folder)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if not changed:
         return []
-    column = CODE if sentinel.exists() else OTHER
+    column = CODE if (folder / "SENTINEL").exists() else OTHER
     return [Defect(column, f"{'code was run' if column == CODE else 'written outside'}: {', '.join(changed[:5])}")]
 
 

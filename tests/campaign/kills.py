@@ -72,10 +72,10 @@ class Campaign:
             "inline": (partial(sweep, launcher="inline"), "kills of sweeps, inline"),
             "processes": (partial(sweep, launcher="processes"), "kills of sweeps, processes"),
         }[how]
-        return Case(row, f"{row}, see its log", partial(played, play, rng, box), partial(judged, box), 1200)
+        return Case(row, f"{row}, see its log", partial(perform, play, rng, box), partial(play_defects, box), 1200)
 
 
-def played(play: Callable, rng: Random, box: Path) -> int:
+def perform(play: Callable, rng: Random, box: Path) -> int:
     """A play in its child, with what it found in files."""
     scene = Scene(box)
     play(scene, rng)
@@ -84,7 +84,7 @@ def played(play: Callable, rng: Random, box: Path) -> int:
     return 0
 
 
-def judged(box: Path, ended: Ended) -> list[Defect]:
+def play_defects(box: Path, ended: Ended) -> list[Defect]:
     """What a play found; the play itself must have ended well."""
     file = box / "found.json"
     if ended.code or not file.exists():
@@ -99,13 +99,13 @@ class Scene:
         self.box, self.cwd, self.db = box, box / "cwd", box / "cwd" / "outputs" / "mlflow.db"
         self.kills, self.commands, self.found = 0, 0, []
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """A line of the play's log."""
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     def defect(self, column: str, what: str) -> None:
         """Note a defect."""
-        self.tell(f"DEFECT {column}: {what}")
+        self.log(f"DEFECT {column}: {what}")
         self.found.append((column, what))
 
     def start(self, *words: str, real: bool = False) -> "Command":
@@ -114,20 +114,20 @@ class Scene:
         place = self.box / f"command-{self.commands}"
         place.mkdir()
         (place / "cwd").symlink_to(self.cwd)
-        self.tell(f"aelab {' '.join(words)}")
+        self.log(f"aelab {' '.join(words)}")
         if not real:
-            return Command(forks.fork(partial(forked, words), place, dict(os.environ)), place)
+            return Command(forks.fork(partial(run_words, words), place, dict(os.environ)), place)
         with (place / "out").open("w") as out, (place / "err").open("w") as err:
             process = subprocess.Popen(
                 [AELAB, *words], cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
         return Command(process.pid, place)
 
-    def stopped(self, command: "Command", sent: signal.Signals) -> None:
+    def check_stop(self, command: "Command", sent: signal.Signals) -> None:
         """Check how a command ended that was sent a signal: soon, with its code, and no traceback."""
         ended = command.wait(10 * forks.patience())
         self.kills += 1
-        self.tell(f"{sent.name} -> {ended.code}, {ended.err.strip()[-200:]!r}")
+        self.log(f"{sent.name} -> {ended.code}, {ended.err.strip()[-200:]!r}")
         if ended.cut:
             self.defect(judge.HANG, f"still there {ended.seconds:.0f} s after {sent.name}")
         elif "Traceback (most recent call last)" in ended.err:
@@ -149,7 +149,7 @@ class Scene:
         return {run["id"] for run in judge.children(self.runs()) if run["status"] == "FINISHED"}
 
 
-def forked(words: tuple[str, ...]) -> None:
+def run_words(words: tuple[str, ...]) -> None:
     """A command, in a child."""
     sys.argv = ["aelab", *words]
     cli.main()
@@ -177,7 +177,11 @@ class Command:
             time.sleep(0.02)
         code = os.waitstatus_to_exitcode(done[1])
         return Ended(
-            code, forks.said(self.place, "out"), forks.said(self.place, "err"), time.monotonic() - self.started, cut
+            code,
+            forks.read_stream(self.place, "out"),
+            forks.read_stream(self.place, "err"),
+            time.monotonic() - self.started,
+            cut,
         )
 
     def others(self) -> list[psutil.Process]:
@@ -204,7 +208,7 @@ def store(scene: Scene, rng: Random) -> None:
             time.sleep(0.001)
         time.sleep(rng.choice((rng.uniform(0, 0.02), rng.uniform(0, 0.3), rng.uniform(0, 1.5))) * forks.patience())
         os.kill(command.pid, sent)
-        scene.stopped(command, sent)
+        scene.check_stop(command, sent)
     ended = scene.start(*words).wait(LONGEST * forks.patience())
     scene.found.extend(judge.command(ended))
     if ended.code:
@@ -240,7 +244,7 @@ def sweep(scene: Scene, rng: Random, launcher: str) -> None:
         ended = command.wait(LONGEST * forks.patience())
         if ended.code == 0:
             break
-        scene.tell(f"exit code {ended.code}: {ended.err.strip()[-400:]}")
+        scene.log(f"exit code {ended.code}: {ended.err.strip()[-400:]}")
         bricked = bricked + 1 if "store" in ended.err and "cannot be used" in ended.err else 0
         if bricked == 2:
             scene.defect(judge.BRICKED, ended.err.strip()[:300])
@@ -274,13 +278,13 @@ def disturb(scene: Scene, command: Command, rng: Random, real: bool) -> bool:
     if whom == "worker" and (workers := command.workers()):
         one = rng.choice(workers)
         scene.kills += 1
-        scene.tell(f"{sent.name} to worker {one.pid}")
+        scene.log(f"{sent.name} to worker {one.pid}")
         with contextlib.suppress(psutil.Error):
             one.send_signal(sent)
         return False
-    scene.tell(f"{sent.name} to {whom} after {wait:.1f} s")
+    scene.log(f"{sent.name} to {whom} after {wait:.1f} s")
     (os.killpg if whom == "group" else os.kill)(command.pid, sent)
-    scene.stopped(command, sent)
+    scene.check_stop(command, sent)
     if sent == signal.SIGKILL:
         if rng.random() < 0.5:
             forks.end_session(command.pid)

@@ -73,7 +73,7 @@ class Campaign:
             self.main()
 
         def judged(ended: Ended) -> list[Defect]:
-            found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.touched(
+            found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.guard_defects(
                 before, box / "guard", box / "guard" / "SENTINEL"
             )
             heavy = (box / "heavy").read_text() if (box / "heavy").exists() else ""
@@ -116,9 +116,9 @@ class Campaign:
             choice = rng.choice(self.groups[group])
             return f"{group}={choice if rng.random() < 0.8 else f'[{choice}]'}"
         if how == "group":
-            return f"{group}={value if rng.random() < 0.6 else misspelt(rng, rng.choice(self.groups[group]))}"
+            return f"{group}={value if rng.random() < 0.6 else misspell(rng, rng.choice(self.groups[group]))}"
         if how in ("value", "key"):
-            return f"{key if how == 'value' else misspelt(rng, key)}={value}"
+            return f"{key if how == 'value' else misspell(rng, key)}={value}"
         if how == "sign":
             signs = "+{0}={1}", "++{0}={1}", "~{0}", "{0}", "{0}.x={1}", "/{0}=1", "{0}@x={1}"
             return rng.choice(signs).format(rng.choice((key, group)), value)
@@ -149,7 +149,7 @@ class Campaign:
         keys = self.numbers[task]
         if rng.random() < 0.4:
             key = rng.choice([k for k in keys if not k.startswith("choices")])
-            return [f"task={task}", f"{misspelt(rng, key)}={rng.choice(('1', 'x', '[1]'))}"]
+            return [f"task={task}", f"{misspell(rng, key)}={rng.choice(('1', 'x', '[1]'))}"]
         numbers = [
             k
             for k, v in keys.items()
@@ -185,7 +185,7 @@ def hostile(rng: Random, box: Path, folder: str = "theirs") -> list[str]:
     return [*options, *([f"{group}={file.stem}"] if rng.random() < 0.8 else [])]
 
 
-def misspelt(rng: Random, name: str) -> str:
+def misspell(rng: Random, name: str) -> str:
     """A name with a letter too many, wrong or missing; never one that is there."""
     at = rng.randrange(len(name))
     return name[:at] + rng.choice(("qz", "ü", "q", "zz")) + name[at + 1 :]
