@@ -255,11 +255,9 @@ def names(rng: Random, file: Path) -> str:
     path = rng.choice(
         ("../../x", "../../../../guard/x", "/tmp/aelab-x", "a/../../../../guard/x", "..", "%2e%2e/x", "x?y")
     )
-    where = (
-        account["tags"] if "." in key else account
+    where = account["tags"] if "." in key else account
     if key == "dataset":
         where = account.get("dataset", account)
-    )
     where["source" if where is account.get("dataset") else key] = path
     account["run_id"] = account["run_id"] if key == "run_id" or rng.random() < 0.3 else "0" * 32
     file.write_text(json.dumps(account))

@@ -176,13 +176,8 @@ class Command:
                 break
             time.sleep(0.02)
         code = os.waitstatus_to_exitcode(done[1])
-        return Ended(
-            code,
-            forks.read_stream(self.place, "out"),
-            forks.read_stream(self.place, "err"),
-            time.monotonic() - self.started,
-            cut,
-        )
+        out, err = (forks.read_stream(self.place, name) for name in ("out", "err"))
+        return Ended(code, out, err, time.monotonic() - self.started, cut)
 
     def others(self) -> list[psutil.Process]:
         """The processes of its session beside itself."""
