@@ -68,9 +68,9 @@ def test_a_hang_is_told_by_its_place():
 def test_what_is_written_into_the_guarded_folder_is_found(name, column, tmp_path):
     guard = forks.fresh(tmp_path / "box") / "guard"
     before = judge.listing(guard)
-    assert judge.guard_defects(before, guard, guard / "SENTINEL") == []
+    assert judge.guard_defects(before, guard) == []
     (guard / name).touch()
-    (defect,) = judge.guard_defects(before, guard, guard / "SENTINEL")
+    (defect,) = judge.guard_defects(before, guard)
     assert defect.column == column
 
 

@@ -271,9 +271,7 @@ class Campaign:
         def judged(ended: Ended) -> list[Defect]:
             if ended.code == WRONG:
                 return [Defect(judge.OTHER, ended.err.strip()[:300])]
-            return judge.command(ended, LONGEST) + judge.guard_defects(
-                before, box / "guard", box / "guard" / "SENTINEL"
-            )
+            return judge.command(ended, LONGEST) + judge.guard_defects(before, box / "guard")
 
         return Case("data files", f"{name}: {chosen} with {how}", partial(outcome, partial(read, box)), judged)
 

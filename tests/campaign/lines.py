@@ -74,7 +74,7 @@ class Campaign:
 
         def judged(ended: Ended) -> list[Defect]:
             found = judge.command(ended, judge.LONGEST + 2 * sum(map(len, words))) + judge.guard_defects(
-                before, box / "guard", box / "guard" / "SENTINEL"
+                before, box / "guard"
             )
             heavy = (box / "heavy").read_text() if (box / "heavy").exists() else ""
             if ended.code == 2 and heavy and "=" in words[0]:
