@@ -39,13 +39,13 @@ COMMANDS = {
     "median": ["predict input=images.npy output=new.npz"],
     "anomaly": ["score input=rows.csv output=scored.csv"] * 2,
     "forest": ["score input=rows.csv output=scored.csv"] * 2,
-    "recommend": ["recommend user=3", "similar item=3", "recommend user=5 top=3"],
+    "recommend": ["recommend user=3", "recommend user=5 top=3 min_ratings=1"],
     "rating": ["recommend user=3", "similar item=3 similarity=euclidean"],
     "language": ["generate prompt=The tokens=20", "generate tokens=5"],
     "kneser_ney": ["generate prompt=The tokens=20"],
     "generate": ["generate output=drawn.npz count=3"],
 }
-ALL = ["evaluate", "evaluate", "sync", "sync output_dir=other", "rerun", "resume", "compare"]
+ALL = ["evaluate", "evaluate", "evaluate", "sync", "sync output_dir=other", "rerun", "resume", "compare"]
 LIMITS = {"rerun": 30, "resume": 30}
 """Seconds of a command that trains."""
 WRITTEN = {"outputs", "other", "images.npy", "rows.csv", "evil.py", "new.npz", "new.npy", "scored.csv", "drawn.npz"}
@@ -84,7 +84,7 @@ class Campaign:
         if words[0] == "resume" or rng.random() < 0.05:
             mark_stopped(folder, box)
         done = [corrupt(rng, folder, sources, sentinel) for _ in range(rng.choice((1, 1, 2)))]
-        words = command(rng, words, folder)
+        words = command(rng, words, folder, name)
         inputs(box / "cwd", sentinel)
         before = judge.listing(box / "guard")
         return Case(
@@ -173,13 +173,14 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
     return f"{file.name}: {damage.replace_file(rng, file, same, sentinel.parent)}"
 
 
-def command(rng: Random, words: list[str], folder: Path) -> list[str]:
+def command(rng: Random, words: list[str], folder: Path, name: str) -> list[str]:
     """The words of a command, with the run folder where it takes one."""
     where = f"run={folder}"
     if words[0] == "sync":
         return [words[0], str(folder), *words[1:]] if rng.random() < 0.6 or words[1:] else words
     if words[0] == "compare":
-        return [*words, "output_dir=outputs", *rng.choice(([], ["--json"], ["--group-by", "model"]))]
+        task = next((word for word in RUNS[name] if word.startswith("task=")), "task=denoise")
+        return [*words, task, "output_dir=outputs", *rng.choice(([], ["--json"], ["--group-by", "model"]))]
     return [words[0], where, *words[1:]]
 
 
