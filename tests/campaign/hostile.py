@@ -42,10 +42,6 @@ def nodes(sentinel: Path, run: str) -> list[dict]:
         {"_target_": "subprocess.getoutput", "cmd": touch},
         {"_target_": "builtins.eval", "_args_": [f"__import__('os').system('{touch}')"]},
         {"_target_": "aelab.cli.dispatch", "argv": ["sync", f"output_dir={guard}/x", run]},
-        {
-            "_target_": "aelab.cli.dispatch",
-            "argv": ["allow=[joblib]", f"+dataset={{_target_:joblib.numpy_pickle.load,filename:{guard}/evil.pkl}}"],
-        },
         {"_target_": "joblib.numpy_pickle.load", "filename": f"{guard}/evil.pkl"},
         {"_target_": "aelab.console.leave", "code": 0},
         {"_target_": "aelab.archive.write", "thing": "x", "file": str(sentinel)},
