@@ -32,6 +32,10 @@ bench: setup  ## side by side with the plain Keras scripts: time, metrics and th
 	$(BIN)/python -m bench.lstm
 	$(BIN)/python -m bench.sweep
 
+campaign: setup  ## kills, wrong command lines, broken files and run folders for an hour: MINUTES=60 SEED=1 ONLY=lines,data
+	PYTHONPATH=tests $(BIN)/python -m campaign $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(CASE),--case $(CASE)) $(if $(JOBS),--at-once $(JOBS)) $(if $(KEEP),--keep $(KEEP))
+
 ui: setup  ## the MLflow UI on the runs made here
 	$(BIN)/aelab ui
 
@@ -43,4 +47,4 @@ lock:  ## write requirements.lock anew from pyproject.toml
 wheel: setup  ## dist/aelab-*.whl, with conf/ in it
 	$(BIN)/python -m hatchling build -t wheel
 
-.PHONY: help setup demo lint test bench ui lock wheel
+.PHONY: help setup demo lint test bench campaign ui lock wheel
