@@ -25,7 +25,8 @@ class Stop:
     """A finder of modules that ends the process where training would begin."""
 
     def find_spec(self, name, path=None, target=None):
-        if name in TRAINS:
+        asked = sys._getframe(2).f_code.co_name  # importlib.util.find_spec only looks where a package is
+        if name in TRAINS and asked == "_find_and_load_unlocked":
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(judge.STOPPED)
