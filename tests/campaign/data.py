@@ -114,7 +114,10 @@ def files() -> dict[str, dict[str, bytes]]:
         ("u.user", text(users, "|", False)))},
         "ml_1m": {"ml-1m/ratings.dat": text(ratings, "::", False), "ml-1m/movies.dat": text(genres, "::", False),
         "ml-1m/users.dat": text(new, "::", False)},
-        "ml_25m": {"ml-25m/ratings.csv": text(ratings), "ml-25m/movies.csv": text(genres)},
+        "ml_25m": {
+            "ml-25m/ratings.csv": text(ratings.set_axis(["userId", "movieId", "rating", "timestamp"], axis=1)),
+            "ml-25m/movies.csv": text(genres.set_axis(["movieId", "title", "genres"], axis=1)),
+        },
         "nsl_kdd": {f"nsl-kdd/{name}": text(net, ",", False) for name in ("KDDTrain+_20Percent.txt", "KDDTest+.txt")},
         "idx": idx,
         "text": {"f.txt": ("Ein Text, nicht lang.\nAber mit Wörtern; und mit Zeilen!\n" * 40).encode()},
@@ -232,12 +235,12 @@ class Campaign:
             nodes[name] = node(*words)
         self.readers: list[tuple[str, Callable[[Path], None]]] = []
         for name, made in nodes.items():
-            if "mirror" in made:
-                made["mirror"] = MIRROR
+            if "mirrors" in made:
+                made["mirrors"] = [MIRROR]
             own = name if name in self.files else name.split()[0]
             paths = (
                 {"data_dir": "."}
-                if "mirror" in made
+                if "mirrors" in made
                 else {"path": "." if own == "images" else next(iter(self.files[own]))}
             )
             paths |= {"items": "items.csv"} if own == "ratings" else {}
