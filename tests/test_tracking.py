@@ -61,7 +61,7 @@ def test_a_server_gets_the_run_and_when_it_dies_the_run_goes_on(server, tmp_path
     metrics = json.loads((commands.folder_of(short) / "metrics.json").read_text())
     assert run.data.metrics["test/psnr"] == pytest.approx(metrics["test/psnr"])
     assert {"examples.png", "metrics.json"} <= {f.path for f in store.list_artifacts(run.info.run_id)}
-    assert sorted(p.name for p in (here / "outputs").iterdir()) == ["runs"]
+    assert sorted(p.name for p in (here / "outputs").iterdir()) == ["claims.lock", "runs"]
 
     commands.wait_for(commands.rows(there, 2), "two epochs")
     kill(process)
