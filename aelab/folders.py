@@ -49,6 +49,8 @@ def free(job: Job) -> Job:
 def _apart(key: str, folder: Path, output_dir: str) -> None:
     home, full = Path(output_dir).resolve(), folder.resolve()
     for part in (full, *full.parents):
+        if part in (home, *home.parents):
+            break  # whether output_dir can be written is told of itself
         if part.exists() and not part.is_dir():
             raise ConfigError(f"{key}={folder}: {part} is a file; give a new or empty folder")
         if part != full and (part / account.NAME).exists():

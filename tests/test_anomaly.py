@@ -368,7 +368,7 @@ def test_a_run_of_another_model(name, made):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stored_run_of_another_model_gives_the_same(name, made):
     target, metrics = made[name]
-    stored.evaluate_run(target, past.config(target, [], []), [])
+    stored.evaluate_run(target, past.config(target, [], []), [], None)
     (file,) = (target / "evaluations").iterdir()
     again = {k: v for k, v in json.loads(file.read_text()).items() if k != "overrides"}
     assert again == pytest.approx({k: v for k, v in metrics.items() if not k.startswith("time/")}, abs=1e-5)
@@ -438,7 +438,7 @@ def fresh(mine):
 
 def test_a_run_on_a_file_of_ones_own_is_tested_again(mine):
     _, target = mine
-    stored.evaluate_run(target, past.config(target, [], []), [])
+    stored.evaluate_run(target, past.config(target, [], []), [], None)
     (file,) = (target / "evaluations").iterdir()
     again, first = json.loads(file.read_text()), json.loads((target / "metrics.json").read_text())
     assert again["test/roc_auc"] == pytest.approx(first["test/roc_auc"], abs=1e-6)

@@ -137,7 +137,7 @@ def test_what_a_run_leaves(finished):
 
 def test_an_evaluation_has_the_mean_colours_of_the_run(finished, keras):
     """Of other training images the mean colours are others; the test images are the same."""
-    stored.evaluate_run(finished, past.config(finished, ["dataset.validation=0.5"], []), [])
+    stored.evaluate_run(finished, past.config(finished, ["dataset.validation=0.5"], []), [], None)
     (file,) = (finished / "evaluations").iterdir()
     again, first = (json.loads(f.read_text()) for f in (file, finished / "metrics.json"))
     assert again["test/mse_palette"] == pytest.approx(first["test/mse_palette"], rel=1e-6)
