@@ -23,7 +23,7 @@ SHARE = 0.05
 KEPT = ("wait", "stopped_epoch", "best", "best_epoch")
 """What early stopping remembers, beside the best weights."""
 FACTS = {"epoch": Count, "seconds": Level, "rows": list}
-BEST = {"wait": Whole, "stopped_epoch": Whole, "best": float | None, "best_epoch": Whole, "best weights": Whole}
+BEST = {"wait": Whole, "stopped_epoch": Whole, "best_epoch": Whole, "best weights": Whole}
 """What a checkpoint says beside its arrays; the latter where there is early stopping."""
 ANEW = "delete it to start this run from its beginning"
 
@@ -154,9 +154,11 @@ def sound(facts: object) -> bool:
         return False
     if "best weights" in facts and not all(conforms(facts.get(name), kind) for name, kind in BEST.items()):
         return False
-    return all(isinstance(row, dict) and conforms(row.get("epoch"), Count) for row in facts["rows"]) and all(
-        conforms(value, float) for row in facts["rows"] for value in row.values()
-    )
+    if not all(isinstance(row, dict) and conforms(row.get("epoch"), Count) for row in facts["rows"]):
+        return False
+    best = facts.get("best")  # a figure may be NaN or infinite: the loss in validation, say, before training stops
+    figures = [value for row in facts["rows"] for value in row.values()] + ([] if best is None else [best])
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in figures)
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     console.open_streams()
     gc.set_threshold(50_000, 20, 100)  # imports make objects that stay: looking through them took 1.5 s of a start
     signal.signal(signal.SIGTERM, work.on_sigterm)
+    sys.unraisablehook = work.send_again
     try:
         code = dispatch(argv)
     except work.Terminated as stop:

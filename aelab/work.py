@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ USER_ERRORS = (AelabError, OSError)
 """Errors whose message is for the user: ours, and the operating system's (disk full, no permission)."""
 INLINE = "aelab.launchers.local.inline"
 """The launcher whose jobs run in this process."""
+AGAIN_S = 0.01
+"""After this time a signal whose exception was dropped is sent again."""
 MEMORY = 77
 """Exit code of a worker that took more memory than it may."""
 
@@ -51,6 +54,17 @@ def on_sigterm(signum, frame):
     """Signal handler: once; what comes while a run is being closed is not to break that off."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated("terminated (SIGTERM)")
+
+
+def send_again(dropped) -> None:
+    """Hook for what Python drops: an exception in the callback of a weak reference, say. A signal's is sent again."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+    if number == signal.SIGTERM:
+        signal.signal(number, on_sigterm)
+    threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()  # here it would be dropped once more
 
 
 def perform(work: Work, started: float | None = None) -> Outcome:
@@ -141,6 +155,7 @@ def elsewhere(work: Work, *, threads: int | None = None, memory_gb: float | None
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C goes to the whole group: the launcher says who stops
     signal.signal(signal.SIGTERM, on_sigterm)
+    sys.unraisablehook = send_again
     if threads:
         for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(threads)

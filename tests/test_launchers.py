@@ -4,6 +4,8 @@ import itertools
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -175,10 +177,10 @@ def stopped(tmp_path_factory):
         commands.wait_for(lambda: trained() == 2, "two jobs")
         before = [run.info.status for run in commands.runs(commands.client(cwd))]
         family = psutil.Process(process.pid).children(recursive=True)
-        if sent == signal.SIGINT:  # a terminal sends ^C to all of them
-            os.killpg(process.pid, sent)
-        else:
+        if sent == signal.SIGKILL:
             process.send_signal(sent)
+        else:  # as a terminal sends ^C, and a service manager SIGTERM: to all of them
+            os.killpg(process.pid, sent)
         process.wait(60)
         alive = outliving(family)
         for one in alive:
@@ -211,6 +213,36 @@ def test_jobs_do_not_outlive_a_sweep_that_was_killed(stopped):
     assert {run.info.status for run in runs} <= {"RUNNING", "KILLED"}  # what there was time for; none FINISHED
     assert family >= 3
     assert alive == []
+
+
+FORK_SERVER = """
+import multiprocessing, os, signal, time
+from aelab.launchers import local, server
+
+
+def job():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    local._leave_with = lambda sweep: None  # it is there
+    local._follow()
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+
+multiprocessing.get_context("fork").Process(target=job).start()
+time.sleep(600)
+"""
+
+
+def test_a_fork_server_hears_no_sigterm_and_takes_its_jobs_with_it():
+    command = [sys.executable, "-c", FORK_SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as server:
+        job = psutil.Process(int(server.stdout.readline()))
+        server.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.wait(0.2)
+        assert job.is_running()
+        server.kill()
+        assert outliving([job]) == []
 
 
 STUCK = """

@@ -207,6 +207,14 @@ def curve(cwd, found):
     return sorted(steps), list(pd.read_csv(f"{found.data.tags['aelab.folder']}/history.csv")["epoch"])
 
 
+@pytest.mark.parametrize(("figure", "right"), [(float("nan"), True), (float("inf"), True), ("1", False), (True, False)])
+def test_a_checkpoint_may_have_figures_that_are_not_finite(figure, right):
+    facts = {"epoch": 1, "seconds": 2.5, "rows": [{"epoch": 1, "val/loss": figure}]}
+    best = {"wait": 0, "stopped_epoch": 0, "best": figure, "best_epoch": 0, "best weights": 8}
+    assert callbacks.sound(facts) == right
+    assert callbacks.sound({**facts, "rows": [], **best}) == right
+
+
 def test_a_run_that_was_stopped_goes_on_in_its_mlflow_run(tmp_path, exact):
     small, file = job(tmp_path), tmp_path / "run" / callbacks.FILE
     with pytest.raises(KeyboardInterrupt):

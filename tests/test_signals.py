@@ -1,6 +1,8 @@
 """Runs that are interrupted, terminated or killed: the exit code, and an honest state in MLflow."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -156,3 +158,28 @@ def test_a_signal_that_is_ignored_stays_so_during_a_write():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+DROPPED = """
+import signal, sys, time, weakref
+from aelab import cli
+
+
+def interrupted(words):
+    one = {1}
+    watched = weakref.ref(one, lambda ref: signal.raise_signal(int(words[0])))
+    del one
+    time.sleep(20)
+    return 0
+
+
+cli.dispatch = interrupted
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_whose_exception_python_drops_ends_the_command_all_the_same(sent, code):
+    command = [sys.executable, "-c", DROPPED, str(int(sent))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=15, cwd=Path(__file__).parent.parent)
+    assert (result.returncode, len(result.stderr.splitlines())) == (code, 1)

@@ -43,6 +43,15 @@ def other(*claim):
     return process
 
 
+TAGS = {"mlflow.runName": "run", "aelab.pid": "1", "aelab.pid_started": "1.0", "aelab.heartbeat": "1"}
+
+
+def note(folder, **facts):
+    """What the folder of a run says of it."""
+    begun = {"run_id": "a" * 32, "experiment": "aelab", "start_time": 1, "end_time": None, "reason": None}
+    account.note(folder, **{**begun, "log_model": False, "tags": TAGS, **facts})
+
+
 def job(folder, *words):
     """A job whose output_dir is in `folder`; words of Hydra's may say more."""
     with compose.session():
@@ -166,7 +175,7 @@ def played(tmp_path, outcomes, claimed=(), closed=None):
     others = [other(*work.claim(listed[number])) for number in claimed]
     log = SimpleNamespace(run_id="parent", client=Store())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "build", lambda node, works, call: launcher(works, call))
+        patch.setattr(engine, "build", lambda node, works, call: launcher(works, call))
         if closed is not None:
             patch.setattr(tracking, "close", lambda client, folder, *more: closed.append((folder, *more)))
         try:
@@ -281,11 +290,11 @@ def test_what_a_killed_sweep_was_running_is_taken_over_by_one_that_waits(tmp_pat
         ("hydra.run.dir=.", "is there for more than one run"),
         ("hydra.run.dir=outputs", "is there for more than one run"),
         ("hydra.run.dir=outputs/runs", "is there for more than one run"),
-        ("hydra.run.dir=run", r"holds run abc \(finished\); give a new or empty folder"),
+        ("hydra.run.dir=run", r"holds run a{32} \(finished\); give a new or empty folder"),
         ("hydra.run.dir=run/in", "is inside of the run folder"),
         ("hydra.run.dir=full", "is not empty, has notes.txt"),
         ("-m seed=1,2 hydra.sweep.dir=full", "is not empty, has notes.txt"),
-        ("-m seed=1,2 hydra.sweep.dir=run", "holds run abc"),
+        ("-m seed=1,2 hydra.sweep.dir=run", "holds run a{32}"),
         ("-m seed=1,2 hydra.sweep.dir=outputs", "is there for more than one run"),
         ("-m seed=1,2 hydra.sweep.dir=file/sweep", "is a file"),
         ("-m seed=1,2 hydra.sweep.subdir=a", "hydra.sweep.subdir=a: two jobs would have this folder"),
@@ -293,7 +302,7 @@ def test_what_a_killed_sweep_was_running_is_taken_over_by_one_that_waits(tmp_pat
         ("-m seed=1,2 hydra.sweep.subdir=.", "expected the name of a folder"),
         ("-m seed=1,2 hydra.sweep.subdir=a/b", "expected the name of a folder"),
         ("-m seed=1,2 hydra.sweep.subdir=/a", "expected the name of a folder"),
-        ("-m seed=1,2 'hydra.sweep.subdir='", "expected the name of a folder"),
+        ("-m seed=1,2 'hydra.sweep.subdir='", "hydra.sweep.subdir=: expected the path of a folder"),
         ("-m search=random model.size=3,5 hydra.sweep.subdir=a", "two jobs would have this folder"),
         ("-m search=random model.size=3,5 hydra.sweep.dir=full", "is not empty"),
     ],
@@ -304,7 +313,7 @@ def test_a_folder_that_is_not_for_one_run_is_refused_before_it(words, said, tmp_
         (tmp_path / name).mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "full" / "notes.txt").touch()
-    account.note(tmp_path / "run", run_id="abc", status="FINISHED", signature="0")
+    note(tmp_path / "run", status="FINISHED", signature="0")
     before = {p: p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
     with pytest.raises(ConfigError, match=said):
         cli.dispatch([*TINY, *words.replace("'", "").split()])
@@ -321,28 +330,28 @@ def test_folders_that_may_be_gone_on_with(tmp_path):
         (new.folder / name).touch()
         folders.single(new)  # it was stopped before it was a run
     for status in ("RUNNING", "KILLED", "FAILED"):
-        account.note(new.folder, run_id="abc", status=status, signature=new.signature)
+        note(new.folder, status=status, signature=new.signature)
         folders.single(new)
     account.note(new.folder, status="FINISHED")
-    with pytest.raises(ConfigError, match=r"holds run abc \(finished\)"):
+    with pytest.raises(ConfigError, match=r"holds run a{32} \(finished\)"):
         folders.single(new)
     account.note(new.folder, status="KILLED", signature="0")
-    with pytest.raises(ConfigError, match=r"holds run abc \(another\)"):
+    with pytest.raises(ConfigError, match=r"holds run a{32} \(another\)"):
         folders.single(new)
 
 
 def test_the_folder_of_the_same_sweep_is_gone_on_with_and_no_job_gets_anothers(tmp_path):
     home = tmp_path / "sweep"
-    account.note(home, run_id="abc", status="KILLED", tags={"aelab.sweep": "s"})
+    note(home, status="KILLED", tags={**TAGS, "aelab.sweep": "s"})
     folders.sweep(home, str(tmp_path / "outputs"), "s")
-    with pytest.raises(ConfigError, match="holds run abc"):
+    with pytest.raises(ConfigError, match=r"holds run a{32}"):
         folders.sweep(home, str(tmp_path / "outputs"), "t")
     mine = job(tmp_path)._replace(folder=home / "0")
     assert folders.free(mine) == mine
     for number, name in enumerate(("0", "0-2")):
-        account.note(home / name, run_id=name, status="FINISHED", signature=mine.signature)
+        note(home / name, status="FINISHED", signature=mine.signature)
         assert folders.free(mine).folder == home / f"0-{number + 2}"
-    account.note(home / "0-3", run_id="0-3", status="KILLED", signature=mine.signature)
+    note(home / "0-3", status="KILLED", signature=mine.signature)
     assert folders.free(mine).folder == home / "0-3"
 
 

@@ -16,7 +16,7 @@ from aelab.work import MEMORY, Outcome, Work, perform
 
 LIMIT_S = 20
 """What a job that took too long has to close its run in."""
-GRACE_S = 3
+GRACE_S = 1
 """What jobs of a sweep that is stopped have for that, all together; whose run is open then is closed by the sweep."""
 ORPHAN_S = 0.3
 """What jobs have whose sweep is gone: it was killed, and nobody may go on writing."""
@@ -55,9 +55,11 @@ def processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), _outcome(future, minutes, memory_gb)
     finally:
-        pool.stop()
-        _end(multiprocessing.active_children())
-        pool.join()
+        with console.unbroken():  # a second ^C would leave runs open
+            pool.stop()
+            pebble.CONSTS.term_timeout = GRACE_S  # of one that was started at this moment
+            _end(multiprocessing.active_children())
+            pool.join()
 
 
 def _end(workers: list) -> None:
@@ -72,7 +74,10 @@ def _end(workers: list) -> None:
 
 
 def _follow() -> None:
-    """In a worker: end with the sweep, whose own death by SIGKILL nothing else would tell."""
+    """In a worker: end with the sweep, and with the fork server, without which the sweep hears no more of it."""
+    from aelab.launchers import server  # this process has it: it was forked from there
+
+    server.end_with_parent(signal.SIGTERM)
     threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 

@@ -228,6 +228,7 @@ def sweep(scene: Scene, rng: Random, launcher: str) -> None:
     words, jobs = rng.choice(GRIDS)
     words, real = ("-m", *words, f"launcher={launcher}"), launcher == "processes"
     done, bricked = set(), 0
+    rival = scene.start(*words, real=real) if rng.random() < 0.3 else None  # the same sweep, which nobody stops
     for number in range(STARTS):
         command = scene.start(*words, real=real)
         if number < STOPPED_AFTER and disturb(scene, command, rng, real):
@@ -250,6 +251,11 @@ def sweep(scene: Scene, rng: Random, launcher: str) -> None:
         words = (*words, "sweep.retry=failed") if "sweep.retry=failed" not in words else words
     else:
         scene.defect(judge.LOST, f"a sweep of {jobs} jobs has not ended after {STARTS} starts")
+    if rival:
+        ended = rival.wait(LONGEST * forks.patience())
+        scene.log(f"the other command ended with {ended.code}: {ended.err.strip()[-400:]}")
+        if "Traceback (most recent call last)" in ended.err or ended.cut:
+            scene.found.extend(judge.command(ended))
     scene.found.extend(judge.sweep(scene.runs(), jobs, done))
 
 
