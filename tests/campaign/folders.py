@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 
-from aelab import cli
+from aelab import cli, run_files
 from campaign import damage, forks, hostile, judge
 from campaign.forks import Case, Defect, Ended
 from campaign.lines import plain
@@ -56,6 +56,9 @@ class Campaign:
     """Copies of finished runs, each corrupted once or twice, and a command on it."""
 
     def __init__(self, home: Path):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - what each child would import otherwise
+        import skops.io  # noqa: F401
+
         import aelab.run
         import aelab.stored  # noqa: F401
 
@@ -84,6 +87,7 @@ class Campaign:
         if words[0] == "resume" or rng.random() < 0.05:
             mark_stopped(folder, box)
         done = [corrupt(rng, folder, sources, sentinel) for _ in range(rng.choice((1, 1, 2)))]
+        done += digests(rng, folder)
         words = command(rng, words, folder, name)
         inputs(box / "cwd", sentinel)
         before = judge.listing(box / "guard")
@@ -128,6 +132,24 @@ def mark_stopped(folder: Path, box: Path) -> None:
     with sqlite3.connect(box / "cwd" / "outputs" / "mlflow.db") as store:
         store.execute("update runs set status = 'KILLED'")
     store.close()
+
+
+def digests(rng: Random, folder: Path) -> list[str]:
+    """Make the digests that a run noted fit what is there now, or drop them: else no damage would get past them."""
+    from aelab import callbacks
+
+    how, file = rng.choice(("kept", "made anew", "made anew", "dropped")), folder / run_files.NAME
+    if how == "kept" or not file.is_file():
+        return []
+    try:
+        known = json.loads(file.read_text())
+        del known["files"]
+    except (ValueError, TypeError, KeyError, RecursionError):  # run.json is what is broken
+        return []
+    if how == "made anew":
+        known["files"] = run_files.digests(folder, besides=callbacks.FILE)
+    file.write_text(json.dumps(known, indent=2))
+    return [f"digests {how}"]
 
 
 def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
