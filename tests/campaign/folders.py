@@ -158,7 +158,7 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
         p for p in folder.iterdir() if p.is_file() and not p.is_symlink() and p.suffix not in (".png", ".html")
     )
     by = {p.name: p for p in files}
-    how = rng.choices(("file", "edit", "config", "binary", "names", "link"), (40, 18, 17, 13, 6, 6))[0]
+    how = rng.choices(("file", "edit", "config", "binary", "names", "link"), (36, 18, 17, 17, 6, 6))[0]
     texts = [p for p in files if p.suffix in (".json", ".yaml") and p.stat().st_size]
     try:
         if how == "edit" and texts:
@@ -170,7 +170,7 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
         if how == "binary" and (
             binary := [p for p in files if p.suffix in (".skops", ".keras", ".npz", ".npy", ".parquet")]
         ):
-            file = rng.choice(binary)
+            file = rng.choices(binary, [3 if p.suffix in (".skops", ".keras") else 1 for p in binary])[0]
             return {".skops": hostile.skops, ".keras": hostile.keras}.get(file.suffix, hostile.arrays)(
                 rng, file, sentinel
             )
