@@ -624,6 +624,34 @@ def test_a_network_is_made_of_layers_alone(case, place, network, tmp_path, monke
     assert not Path(SENTINEL).exists()
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/aelab-evil"])
+def test_a_network_with_a_file_for_elsewhere_is_one_line(name, network, tmp_path, monkeypatch, recwarn):
+    from aelab import backend
+
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("model.keras", "w") as opened:
+        for own, content in {**network, name: b"x"}.items():
+            opened.writestr(own, content)
+    text, code = refusal(backend.restored, Path("model.keras"))
+    assert text.startswith("model.keras: cannot be read: UserWarning: Skipping invalid path")
+    assert (code, len(recwarn)) == (1, 0)
+
+
+def test_a_network_without_some_of_its_weights_is_one_line(network, tmp_path, monkeypatch):
+    import h5py
+
+    from aelab import backend
+
+    monkeypatch.chdir(tmp_path)
+    Path("w.h5").write_bytes(network["model.weights.h5"])
+    with h5py.File("w.h5", "a") as opened:
+        del opened["layers"][next(iter(opened["layers"]))]
+    with zipfile.ZipFile("model.keras", "w") as opened:
+        for name, content in network.items():
+            opened.writestr(name, Path("w.h5").read_bytes() if name.endswith(".h5") else content)
+    assert refusal(backend.restored, Path("model.keras"))[1] == 1
+
+
 def test_a_users_own_layers_are_read(tmp_path, network):
     import keras
 
