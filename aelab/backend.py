@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import platform
+import warnings
 import zlib
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,8 @@ def precision(wanted: str) -> str:
 
 def restored(file: Path) -> keras.Model:
     """The model of a .keras file that a run left; AelabError where it is broken."""
-    with run_files.reading(file, *BROKEN):
+    with run_files.reading(file, *BROKEN, UserWarning), warnings.catch_warnings():
+        warnings.filterwarnings("error", "Skipping ", UserWarning)  # weights left as they are made, paths to elsewhere
         if not is_zipfile(file):  # of which Keras says that there is no file
             raise AelabError(f"{file}: is not whole; {run_files.REMEDY}")
         archive.check_keras(file)

@@ -4,6 +4,7 @@ Hydra reads a folder by its scheme: these folders have one of our own, ours are 
 """
 
 import io
+import re
 from pathlib import Path
 
 import yaml
@@ -36,7 +37,7 @@ class PeoplesFolder(FileConfigSource):
         text = read(file)
         cfg = load(text, file)
         header = ConfigSource._get_header_dict(text[:512])
-        _hydras(cfg, header, file)
+        _hydras(cfg, header, file, config_path)
         return ConfigResult(config=cfg, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
 
@@ -111,10 +112,19 @@ def _text_keys(node, file: Path, path: str = "") -> None:
             _text_keys(value, file, f"{path}{key}.")
 
 
-def _hydras(cfg: DictConfig, header: dict[str, str], file: Path) -> None:
-    """That a file leaves Hydra's own settings as they are, but for the folders of results."""
-    own = OmegaConf.to_container(cfg).get("hydra", {})
+def _hydras(cfg: DictConfig, header: dict[str, str], file: Path, place: str) -> None:
+    """That a file leaves Hydra's own settings as they are, but for the folders of results; `place`: where it stands."""
+    made = OmegaConf.to_container(cfg)
+    own, defaults = made.get("hydra", {}), made.get("defaults")
     pairs = own.items() if isinstance(own, dict) else [("", None)]
     keys = [f"hydra.{key}.{name}" for key, node in pairs for name in (node if isinstance(node, dict) else [""])]
-    if (header.get("package") or "").split(".")[0] == "hydra" or not set(keys) <= set(HYDRAS):
+    chosen = [name for entry in (defaults if isinstance(defaults, list) else ()) for name in _words(entry)]
+    within = [(header.get("package") or "").split(".")[0], *(re.split("[/@]", name)[0] for name in (place, *chosen))]
+    if "hydra" in within or not set(keys) <= set(HYDRAS):
         raise ConfigError(f"{file}: sets Hydra's own settings; it may set these: {', '.join(HYDRAS)}")
+
+
+def _words(entry) -> list[str]:
+    """What an entry of a list of defaults names, without the slash before it."""
+    names = entry if isinstance(entry, dict) else [entry]
+    return [str(name).split()[-1].lstrip("/") for name in names if str(name).split()]

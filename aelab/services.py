@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
 from yaml import YAMLError
@@ -126,13 +127,16 @@ def whereabouts(name: str, cfg) -> str:
     from aelab.run import dataset_choice
 
     try:
+        target = OmegaConf.load(compose.choices("dataset", compose.folders([]))[name]).get("_target_")
+        if target is None:
+            return f"yours, by dataset={name} path=..."
+        if not str(target).startswith("aelab."):
+            return f"of {target}, which is not imported here"
         node = dataset_choice(cfg, name)
-    except ConfigError:
-        return f"yours, by dataset={name} path=..."
+    except ConfigError as error:
+        return f"BROKEN: {error}"
     except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
         return f"BROKEN: its YAML: {' '.join(str(error).split())}"
-    if not str(node._target_).startswith("aelab."):
-        return f"of {node._target_}, which is not imported here"
     ways = getattr(located(node._target_), "ways", None)
     if ways is None:
         return "always there: needs no file"

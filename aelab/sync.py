@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from aelab import account, circumstances, console, tracking
+from aelab import account, circumstances, console, run_files, tracking
 from aelab.config import AelabError
 from aelab.store import TrackingError, place, veiled
 
@@ -220,7 +220,7 @@ def curves(folder: Path, told: Mapping, end: int | None) -> list[tracking.Metric
     file, found, clock = folder / "history.csv", [], float(told["start_time"])
     if file.exists():
         try:
-            for row in csv.DictReader(account.text(file).splitlines(), strict=True):
+            for row in csv.DictReader(run_files.text(file).splitlines(), strict=True):
                 step = int(row.pop("epoch"))
                 clock += 1000 * float(row["time/epoch_s"])
                 if not (0 <= step < 2**31 and 0 <= clock < 2**53):

@@ -15,6 +15,8 @@ from campaign import __main__ as campaigns
 from campaign import damage, forks, hostile, judge
 from campaign.forks import Case, Ended
 
+from aelab import run_files
+
 GOOD = Ended(2, "", "aelab: seed: expected a whole number at least 0, got 'x'\n", 0.1)
 TRACED = "Traceback (most recent call last):\n"
 TRACED += '  File "/x/aelab/check.py", line 3, in check\n    1 / 0\nZeroDivisionError: no\n'
@@ -189,3 +191,57 @@ def test_a_hostile_config_names_what_no_config_may(seed, tmp_path):
     hostile.config(Random(seed), file, tmp_path / "SENTINEL")
     assert file.read_text() != before
     assert not (tmp_path / "SENTINEL").exists()
+
+
+@pytest.mark.parametrize("node", hostile.nodes(Path("guard/SENTINEL"), "run")[:2], ids=lambda node: node["_target_"])
+def test_a_config_of_the_campaign_would_call(node, tmp_path, monkeypatch):
+    """Else a command that calls what it reads would not be found out."""
+    from aelab.call import located
+
+    guard = forks.fresh(tmp_path / "box") / "guard"
+    monkeypatch.chdir(tmp_path / "box")
+    before = judge.listing(guard)
+    located(node["_target_"])(*(value for key, value in node.items() if key != "_target_"))
+    assert [defect.column for defect in judge.guard_defects(before, guard)] == [judge.CODE]
+
+
+FOLDER = Ended(0, "done\n", "", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("written", "ended", "column"),
+    [
+        ({"new.npz": "x", "outputs/x": "y"}, FOLDER._replace(code=1, out="", err="aelab: f: is broken\n"), None),
+        ({}, FOLDER._replace(out=""), judge.CODE),
+        ({}, FOLDER, judge.OTHER),
+        ({"stray": ""}, FOLDER, judge.OTHER),
+        ({"scored.csv": "score\nnan\n"}, FOLDER, judge.OTHER),
+        ({"scored.csv": "score\n1.5\n"}, FOLDER, None),
+        ({"other/mlartifacts/a.log": "SECRET"}, FOLDER, judge.OTHER),
+        ({"../guard/SENTINEL": ""}, FOLDER, judge.CODE),
+    ],
+)
+def test_what_a_command_on_a_run_folder_leaves_is_judged(written, ended, column, tmp_path):
+    from campaign import folders
+
+    box = forks.fresh(tmp_path / "box")
+    before = judge.listing(box / "guard")
+    for name, text in written.items():
+        (box / "cwd" / name).parent.mkdir(parents=True, exist_ok=True)
+        (box / "cwd" / name).write_text(text)
+    defects = folders.command_defects(before, ["score", "run=x", "output=scored.csv"], box, ended)
+    assert [defect.column for defect in defects] == ([column] if column else [])
+
+
+def test_damage_gets_past_the_digests_of_a_run(tmp_path):
+    from campaign import folders
+
+    (tmp_path / "a.json").write_text("{}")
+    seen = set()
+    for seed in range(20):
+        (tmp_path / run_files.NAME).write_text('{"status": "FINISHED", "files": {"a.json": "old"}}')
+        (how,) = folders.digests(Random(seed), tmp_path) or ["kept"]
+        seen.add(how)
+        fits = run_files.noted(tmp_path).get("a.json") in (None, run_files.digest(tmp_path / "a.json"))
+        assert fits == (how != "kept")
+    assert seen == {"kept", "digests made anew", "digests dropped"}

@@ -13,7 +13,7 @@ from contract import component, listed, pictures
 from omegaconf import OmegaConf
 from PIL import Image
 
-from aelab import frechet
+from aelab import figures, frechet
 from aelab.call import build
 from aelab.config import AelabError, ConfigError, DataError
 from aelab.data.digits import digits
@@ -73,6 +73,20 @@ def test_the_decoder_gives_what_the_model_gives_for_the_same_code(choice):
     np.testing.assert_array_equal(code["log_variance"], made["log_variance"])
     np.testing.assert_allclose(decode(code["mean"]), made["output"], atol=1e-6)
     assert np.abs(decode(code["mean"] + 1) - made["output"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(4, ["1 to 4"]), (20, ["1 to 10", "11 to 20"]), (64, ["1 to 10", "11 to 20", "21 to 30"])]
+)
+def test_a_sheet_of_few_test_images_draws_none_that_are_not_there(n, expected, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(figures, "image_grid", lambda rows: seen.update(rows) or SimpleNamespace(set_label=str))
+    made = Generate(**KNOBS)
+    made.z = np.zeros((n, 2))
+    made.decode = made.linear = lambda z: np.zeros((len(z), 8, 8, 1)) if len(z) else pytest.fail("nothing to draw")
+    made.sheet(np.zeros((n, 8, 8, 1)))
+    names = [name.removeprefix("samples ") for name in seen if name.startswith("samples ")]
+    assert names == expected
 
 
 def test_a_model_that_cannot_be_drawn_from_is_told():

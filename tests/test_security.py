@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from aelab import archive, check, cli, components, compose, declared, store
+from aelab import account, archive, check, cli, components, compose, declared, store
 from aelab.config import AelabError, DataError
 
 SENTINEL = "was_run"
@@ -252,8 +252,9 @@ def test_a_run_folder_calls_nothing(place, depth, tmp_path, stored, monkeypatch)
     monkeypatch.chdir(tmp_path)
     value = [EVIL, [RUNS_PICKLE], [{"x": EVIL}]][depth]
     run_folder(tmp_path, stored, place, value)
-    _, code = refusal(cli.dispatch, ["evaluate", "run=run"])
-    assert code == 2
+    text, code = refusal(cli.dispatch, ["evaluate", "run=run"])
+    assert text.startswith("run/config.yaml: ")
+    assert code == 1
     assert not Path(SENTINEL).exists()
 
 
@@ -267,7 +268,7 @@ def test_words_to_hydra_are_no_values(place, key, tmp_path, stored, monkeypatch)
     value = {**node, key: True} if OmegaConf.is_dict(node) else {key: True}
     OmegaConf.update(cfg, ".".join(place), value)
     OmegaConf.save(cfg, folder / "config.yaml")
-    assert refusal(cli.dispatch, ["evaluate", "run=run"])[1] == 2
+    assert refusal(cli.dispatch, ["evaluate", "run=run"])[1] == 1
 
 
 @pytest.mark.parametrize("command", ["evaluate", "rerun", "resume", "predict", "score", "recommend", "similar"])
@@ -278,8 +279,8 @@ def test_every_command_on_a_run_refuses_it(command, tmp_path, stored, monkeypatc
     more = {"predict": ["input=in.npy", "output=o.npy"], "score": ["input=in.npy", "output=o.csv"]}
     more |= {"recommend": ["user=1"], "similar": ["item=1"]}
     text, code = refusal(cli.dispatch, [command, "run=run", *more.get(command, [])])
-    assert text.startswith("dataset._target_: aelab.cli.dispatch is not a dataset; give dataset=NAME, or with allow=")
-    assert code == 2
+    assert text.startswith("run/config.yaml: dataset._target_: aelab.cli.dispatch is not a dataset; give dataset=NAME")
+    assert code == 1
 
 
 def test_trust_is_not_in_a_run_folder(tmp_path, stored, lab):
@@ -288,7 +289,7 @@ def test_trust_is_not_in_a_run_folder(tmp_path, stored, lab):
     cfg.model = {"_target_": "lab.parts.model", "knob": 1}
     OmegaConf.save(cfg, folder / "config.yaml")
     text, _ = refusal(cli.dispatch, ["evaluate", "run=run"])
-    assert text.startswith("model._target_: lab.parts.model is not allowed: ")
+    assert text.startswith("run/config.yaml: model._target_: lab.parts.model is not allowed: ")
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${oc.decode:x}", "a ${seed}", "${oc.create:{a:1}}"])
@@ -305,8 +306,9 @@ def test_a_stored_command_looks_up_nothing(tmp_path, stored, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = run_folder(tmp_path, stored, ("seed",), 0)
     (folder / "overrides.yaml").write_text("- ${oc.env:HOME}\n")
+    assert account.words(folder) == ["${oc.env:HOME}"]
     text, _ = refusal(cli.dispatch, ["resume", "run=run"])
-    assert text.startswith("run/overrides.yaml: has a ${...} in it")
+    assert str(Path.home()) not in text
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x", "..", "a/b"])
@@ -363,7 +365,7 @@ HOSTILE = {
         "experiment/x",
         "# @package _global_\nhydra:\n  callbacks: {x: {_target_: os.mkdir, path: was_run}}\n",
         "experiment=x",
-        "hydra.callbacks: names what Hydra would call",
+        "x.yaml: sets Hydra's own settings",
     ),
     "a fallback": (
         "dataset/other",
@@ -403,7 +405,7 @@ def test_hydras_logging_is_not_built_from_a_config(conf):
     chosen = conf("experiment/evil", "# @package _global_\ndefaults:\n  - override /hydra/hydra_logging: evil\n")
     asked = [*words, *chosen, "experiment=evil"]
     for shown in ([], ["--cfg", "job"], ["--info"]):
-        assert refusal(cli.dispatch, [*shown, *asked])[0].startswith("hydra.hydra_logging: names what Hydra would call")
+        assert "evil.yaml: sets Hydra's own settings" in refusal(cli.dispatch, [*shown, *asked])[0]
     assert refusal(cli.dispatch, [*words, "hydra/hydra_logging=evil"])[0].startswith("hydra/hydra_logging=evil: cannot")
     assert "cannot be given" in refusal(cli.dispatch, ["--hydra-help", "--cfg", "job"])[0]
 
@@ -622,6 +624,34 @@ def test_a_network_is_made_of_layers_alone(case, place, network, tmp_path, monke
     assert not Path(SENTINEL).exists()
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/aelab-evil"])
+def test_a_network_with_a_file_for_elsewhere_is_one_line(name, network, tmp_path, monkeypatch, recwarn):
+    from aelab import backend
+
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("model.keras", "w") as opened:
+        for own, content in {**network, name: b"x"}.items():
+            opened.writestr(own, content)
+    text, code = refusal(backend.restored, Path("model.keras"))
+    assert text.startswith("model.keras: cannot be read: UserWarning: Skipping invalid path")
+    assert (code, len(recwarn)) == (1, 0)
+
+
+def test_a_network_without_some_of_its_weights_is_one_line(network, tmp_path, monkeypatch):
+    import h5py
+
+    from aelab import backend
+
+    monkeypatch.chdir(tmp_path)
+    Path("w.h5").write_bytes(network["model.weights.h5"])
+    with h5py.File("w.h5", "a") as opened:
+        del opened["layers"][next(iter(opened["layers"]))]
+    with zipfile.ZipFile("model.keras", "w") as opened:
+        for name, content in network.items():
+            opened.writestr(name, Path("w.h5").read_bytes() if name.endswith(".h5") else content)
+    assert refusal(backend.restored, Path("model.keras"))[1] == 1
+
+
 def test_a_users_own_layers_are_read(tmp_path, network):
     import keras
 
@@ -671,7 +701,7 @@ def test_a_zip_is_unpacked_by_the_names_that_are_known(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "data" / "films" / "films.zip", "w") as opened:
         for name in ("../../evil", "/evil", "films/../../../evil", "films/u.data"):
             opened.writestr(name, "x")
-    found = unpacked("films", "u.data", archive="films", url="", md5="", data_dir=str(tmp_path / "data"))
+    found = unpacked("films", "u.data", archive="films", urls=[], md5="", data_dir=str(tmp_path / "data"))
     assert found.read_text() == "x"
     assert not list(tmp_path.rglob("evil"))
 

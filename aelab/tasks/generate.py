@@ -133,7 +133,7 @@ class Generate(Task):
         parts = {"samples": (self.decode, self.rows), "PCA": (self.linear, 2), "test images": (None, 2)}
         rows = {}
         for name, (draw, count) in parts.items():
-            for i in range(0, COLUMNS * count, COLUMNS):
+            for i in range(0, min(COLUMNS * count, len(self.z)), COLUMNS):
                 images = draw(self.z[i : i + COLUMNS]) if draw else real[i : i + COLUMNS]
                 if len(images) == COLUMNS or not i:  # the last of few may be fewer
                     rows[f"{name} {i + 1} to {i + len(images)}"] = images

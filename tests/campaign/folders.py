@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 
-from aelab import cli
+from aelab import cli, run_files
 from campaign import damage, forks, hostile, judge
 from campaign.forks import Case, Defect, Ended
 from campaign.lines import plain
@@ -56,6 +56,9 @@ class Campaign:
     """Copies of finished runs, each corrupted once or twice, and a command on it."""
 
     def __init__(self, home: Path):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - what each child would import otherwise
+        import skops.io  # noqa: F401
+
         import aelab.run
         import aelab.stored  # noqa: F401
 
@@ -84,6 +87,7 @@ class Campaign:
         if words[0] == "resume" or rng.random() < 0.05:
             mark_stopped(folder, box)
         done = [corrupt(rng, folder, sources, sentinel) for _ in range(rng.choice((1, 1, 2)))]
+        done += digests(rng, folder)
         words = command(rng, words, folder, name)
         inputs(box / "cwd", sentinel)
         before = judge.listing(box / "guard")
@@ -130,13 +134,31 @@ def mark_stopped(folder: Path, box: Path) -> None:
     store.close()
 
 
+def digests(rng: Random, folder: Path) -> list[str]:
+    """Make the digests that a run noted fit what is there now, or drop them: else no damage would get past them."""
+    from aelab import callbacks
+
+    how, file = rng.choice(("kept", "made anew", "made anew", "dropped")), folder / run_files.NAME
+    if how == "kept" or not file.is_file():
+        return []
+    try:
+        known = json.loads(file.read_text())
+        del known["files"]
+    except (ValueError, TypeError, KeyError, RecursionError):  # run.json is what is broken
+        return []
+    if how == "made anew":
+        known["files"] = run_files.digests(folder, besides=callbacks.FILE)
+    file.write_text(json.dumps(known, indent=2))
+    return [f"digests {how}"]
+
+
 def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
     """Do something to a run folder; says what."""
     files = sorted(
         p for p in folder.iterdir() if p.is_file() and not p.is_symlink() and p.suffix not in (".png", ".html")
     )
     by = {p.name: p for p in files}
-    how = rng.choices(("file", "edit", "config", "binary", "names", "link"), (40, 18, 17, 13, 6, 6))[0]
+    how = rng.choices(("file", "edit", "config", "binary", "names", "link"), (36, 18, 17, 17, 6, 6))[0]
     texts = [p for p in files if p.suffix in (".json", ".yaml") and p.stat().st_size]
     try:
         if how == "edit" and texts:
@@ -148,7 +170,7 @@ def corrupt(rng: Random, folder: Path, sources: Path, sentinel: Path) -> str:
         if how == "binary" and (
             binary := [p for p in files if p.suffix in (".skops", ".keras", ".npz", ".npy", ".parquet")]
         ):
-            file = rng.choice(binary)
+            file = rng.choices(binary, [3 if p.suffix in (".skops", ".keras") else 1 for p in binary])[0]
             return {".skops": hostile.skops, ".keras": hostile.keras}.get(file.suffix, hostile.arrays)(
                 rng, file, sentinel
             )
