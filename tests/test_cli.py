@@ -221,7 +221,11 @@ def broken(tmp_path_factory):
             ["half a config/config.yaml: is not whole, lacks ", "model", "; copy the run folder again"],
         ),
         ("no such id", 1, [f"run={'0' * 32}: neither a run folder nor the id of a run"]),
-        ("broken input", 1, ["input=broken.npy: expected a whole .npz or .npy without pickles, got: an .npy of version 32.111"]),
+        (
+            "broken input",
+            1,
+            ["input=broken.npy: expected a whole .npz or .npy without pickles, got: an .npy of version 32.111"],
+        ),
         ("small input", 1, ["small.npy: images of (5, 5, 1), but the model takes (28, 28, 1)"]),
         ("evaluate key", 2, ["corruption.lvl: unknown; did you mean level?"]),
         ("evaluate group", 2, ["model=median: a stored run keeps its components"]),
