@@ -174,7 +174,5 @@ def test_jobs_that_differ_in_values_alone_are_composed_as_if_each_were_alone():
 
 
 def test_another_launcher_is_refused():
-    with pytest.raises(
-        compose.ConfigError, match=r"Launcher: cannot be set; of Hydra's settings these can: hydra\.run"
-    ):
+    with pytest.raises(compose.ConfigError, match="Launcher: cannot be set; of Hydra's settings these can: "):
         config("hydra.launcher._target_=their.Launcher")
