@@ -37,9 +37,9 @@ def short(text: str, most: int = SHOWN) -> str:
 
 
 def endless(value: Any) -> bool:
-    """Whether a value is infinite, or a list or dict that has such a number in it."""
+    """Whether a value is infinite or no number, or a list or dict that has such a number in it."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(map(endless, inside)) or (isinstance(value, float) and math.isinf(value))
+    return any(map(endless, inside)) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def unknown(path: str, name: str, known: typing.Iterable[str]) -> str:
@@ -99,6 +99,8 @@ def _knob(path: str, value: Any, kind: Any, allow: typing.Iterable[str]) -> None
         component(path, value, group, allow)
     else:
         plain(path, value)
+        if kind is Any and endless(value):  # Keras does not say the types of its optimizers' knobs
+            raise ConfigError(f"{path}: expected a finite number, got {short(repr(value))}")
         expect(path, value, kind)
 
 

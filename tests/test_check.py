@@ -98,7 +98,7 @@ NO_RATE = "is not a schedule of a learning rate; give a number"
         ("model=conv_ae model.widths=3", "model.widths: expected a list: each a whole number at least 1, got 3"),
         ("corruption.gaussian.level=-1", "corruption.gaussian.level: expected a number at least 0, got -1"),
         ("task=inpaint corruption.level=0.2", "corruption.level=0.2: is of no use without one; add corruption=NAME"),
-        ("corruption.level=nan", "corruption.gaussian.level: expected a number at least 0, got nan"),
+        ("corruption.level=nan", "corruption.gaussian.level: expected a finite number at least 0, got nan"),
         (
             "corruption=salt_pepper corruption.level=2",
             "corruption.salt_pepper.level: expected a number from 0 to 1, got 2",

@@ -115,6 +115,8 @@ def nested(depth, brackets="[]"):
         (["-m", "model=glob(*)", "fit.epoch=3"], "fit.epoch: unknown; did you mean epochs?"),
         (["-m", "model=glob(*)", "modle.width=3"], "modle.width: unknown; did you mean model?"),
         # values that no run can have
+        (["+optimizer.global_clipnorm=nan"], "optimizer.global_clipnorm: expected a finite number, got nan"),
+        (["+optimizer.clipvalue=1e999"], "optimizer.clipvalue: expected a finite number, got inf"),
         (["+model._convert_=zz"], "model._convert_: unknown; there are: "),
         (["+model._recursive_=zz"], "model._recursive_: unknown; there are: "),
         (["fit.monitor=test/psnr"], f"fit.monitor=test/psnr: not measured in every epoch; there are: {MONITORS}"),

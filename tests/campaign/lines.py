@@ -155,6 +155,7 @@ class Campaign:
             k
             for k, v in keys.items()
             if isinstance(v, int | float) and not isinstance(v, bool) and not k.startswith("choices")
+            if k not in ("dataset.normal", "dataset.positive")  # labels, which may be texts
         ]
         return [
             f"task={task}",
