@@ -132,7 +132,7 @@ def nested(depth, brackets="[]"):
         ),
         (["optimizer.learning_rate=inf"], "optimizer.learning_rate: expected a finite number, got inf"),
         (["optimizer.learning_rate=1e400"], "optimizer.learning_rate: expected a finite number, got inf"),
-        (["optimizer.learning_rate=nan"], "optimizer.learning_rate: expected a number, got nan"),
+        (["optimizer.learning_rate=nan"], "optimizer.learning_rate: expected a finite number, got nan"),
         (["+optimizer.beta_1=inf"], "optimizer.beta_1: expected a finite number, got inf"),
         (["corruption.level=inf"], "corruption.gaussian.level: expected a finite number at least 0, got inf"),
         (["seed=18446744073709551616"], f"seed: {INTEGER} 0, got 18446744073709551616; at most {MOST}"),
