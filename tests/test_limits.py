@@ -21,7 +21,7 @@ from PIL import Image
 
 from aelab import compose
 from aelab.config import AelabError, ConfigError, DataError
-from aelab.data import limits, lines, movielens
+from aelab.data import cifar10, fashion_mnist, limits, lines, movielens
 from aelab.data.arrays import read_arrays
 from aelab.data.frames import read_frame
 from aelab.data.load import load
@@ -127,6 +127,8 @@ READERS = {
     "a.npy": lambda path: read_arrays(path, "input=a.npy"),
     "a.txt": lambda path: data_set("text", path=str(path)),
     "a.png": lambda path: opened(path, "input=a.png").__enter__(),
+    "images.gz": lambda path: fashion_mnist.read_idx(path, fashion_mnist.Idx("", "", (1, 2, 2))),
+    "data_batch_1.bin": cifar10.sized,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from aelab.config import Count, DataError, Share, Whole
 from aelab.data.fetch import Way, fetch, look, reads
+from aelab.data.limits import regular
 from aelab.data.record import Images, Split, image_data
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -66,7 +67,7 @@ def read(data_dir: str | None, mirrors: list[str]) -> tuple[str, dict[str, bytes
 
 def sized(path: Path) -> bytes:
     """The bytes of a file; DataError, before it is read, for one that has not as many as CIFAR-10's."""
-    size, found = EACH * (1 + math.prod(SHAPE)), path.stat().st_size
+    size, found = EACH * (1 + math.prod(SHAPE)), regular(path)
     if found != size:
         raise DataError(f"{path}: expected {size:,} bytes, got {found:,}; take the one from {HOME}")
     return path.read_bytes()

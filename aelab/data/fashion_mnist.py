@@ -13,6 +13,7 @@ import numpy as np
 
 from aelab.config import Count, DataError, Share, Whole
 from aelab.data.fetch import Way, fetch, reads
+from aelab.data.limits import regular
 from aelab.data.record import Images, Split, image_data
 
 FOLDER = "fashion-mnist"
@@ -82,6 +83,7 @@ def read_idx(path: Path, expected: Idx) -> np.ndarray:
     """
     remedy = f"move it away to have it downloaded again, or put the file from {HOME} there"
     size = len(expected.header) + math.prod(expected.shape)
+    regular(path)
     try:  # no more is unpacked than the published file has
         with path.open("rb") as file:
             packed = file.peek(2)[:2] == b"\x1f\x8b"  # gzip, whatever the name says

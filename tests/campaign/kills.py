@@ -121,6 +121,7 @@ class Scene:
             process = subprocess.Popen(
                 [AELAB, *words], cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
+        process.returncode = 0  # it is waited for by its number: subprocess would take its end away
         return Command(process.pid, place)
 
     def check_stop(self, command: "Command", sent: signal.Signals) -> None:
