@@ -228,6 +228,7 @@ def describe(kind: Any) -> str:
         str: "a text",
         bool: "true or false",
         types.NoneType: "null",
+        dict: "values by name",
     }
     return names.get(kind, getattr(kind, "__name__", str(kind)))
 
@@ -251,6 +252,6 @@ def conforms(value: Any, kind: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FINITE
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (str, bool, types.NoneType):
+    if kind in (str, bool, types.NoneType, dict):
         return isinstance(value, kind)
     return True

@@ -54,15 +54,17 @@ class Signature(NamedTuple):
     data: int = 0
 
 
-def _number(default: ast.expr | None) -> Any:
-    """The type that a numeric default implies: Keras does not annotate its optimizers."""
-    value = getattr(default, "value", None)
+def _number(default: ast.expr | None, keras: bool) -> Any:
+    """The type that a default implies: Keras does not annotate its optimizers, whose null stands for no number."""
+    value = getattr(default, "value", Any)
+    if keras and value is None:
+        return float | None
     return float if isinstance(value, int | float) and not isinstance(value, bool) else Any
 
 
-def _type(annotation: ast.expr | None, default: ast.expr | None) -> Any:
+def _type(annotation: ast.expr | None, default: ast.expr | None, keras: bool) -> Any:
     if annotation is None:
-        return _number(default)
+        return _number(default, keras)
     if not all(isinstance(node, _SAFE) for node in ast.walk(annotation)):
         return Any  # a call, say: nothing of a package is run before the user has trusted it
     try:
@@ -210,7 +212,7 @@ def signature(target: str, derived: tuple[str, ...] = ()) -> Signature | None:
     plain = spec.args[1:] if isinstance(node, ast.ClassDef) and not spec.posonlyargs else spec.args
     defaults = [None] * (len(plain) - len(spec.defaults)) + spec.defaults[-len(plain) :] if plain else []
     keyword += list(zip(plain, defaults, strict=True))
-    knobs = {a.arg: Knob(_type(a.annotation, d), d is None) for a, d in keyword}
+    knobs = {a.arg: Knob(_type(a.annotation, d, target.startswith("keras.")), d is None) for a, d in keyword}
     if spec.kwarg and isinstance(node, ast.ClassDef) and (base := _inherited(target, derived)):
         knobs = {**{k: v._replace(required=False) for k, v in base.knobs.items()}, **knobs}
     data = [a for a in spec.posonlyargs if a.arg != "self"]

@@ -115,8 +115,10 @@ def nested(depth, brackets="[]"):
         (["-m", "model=glob(*)", "fit.epoch=3"], "fit.epoch: unknown; did you mean epochs?"),
         (["-m", "model=glob(*)", "modle.width=3"], "modle.width: unknown; did you mean model?"),
         # values that no run can have
-        (["+optimizer.global_clipnorm=nan"], "optimizer.global_clipnorm: expected a finite number, got nan"),
-        (["+optimizer.clipvalue=1e999"], "optimizer.clipvalue: expected a finite number, got inf"),
+        (["+optimizer.global_clipnorm=nan"], "optimizer.global_clipnorm: expected a finite number or null, got nan"),
+        (["+optimizer.clipvalue=1e999"], "optimizer.clipvalue: expected a finite number or null, got inf"),
+        (["+optimizer.clipnorm=abc"], "optimizer.clipnorm: expected a number or null, got 'abc'"),
+        (["task=recommend", "model=blend", "model.members=x"], "model.members: expected values by name, got 'x'"),
         (["+model._convert_=zz"], "model._convert_: unknown; there are: "),
         (["+model._recursive_=zz"], "model._recursive_: unknown; there are: "),
         (["fit.monitor=test/psnr"], f"fit.monitor=test/psnr: not measured in every epoch; there are: {MONITORS}"),

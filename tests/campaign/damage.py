@@ -127,7 +127,7 @@ def rezip(rng: Random, data: bytes) -> bytes:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name twice
         for name, content in members:
-            file.writestr(name or "?", content)
+            file.writestr(name.encode("utf-8", "replace").decode() or "?", content)
     made = bytearray(target.getvalue())
     if how == "flag":
         for sign, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
