@@ -84,8 +84,8 @@ def model(file: Path):
     return found
 
 
-def _strange(node: object) -> Iterator[dict]:
-    """The parts of a file's schema that are not to be made."""
+def _dicts(node: object) -> Iterator[dict]:
+    """Every dict in a tree of lists and dicts, however deep."""
     open_ = [node]
     while open_:
         node = open_.pop()
@@ -93,11 +93,17 @@ def _strange(node: object) -> Iterator[dict]:
             open_ += node
         elif isinstance(node, dict):
             open_ += node.values()
-            loader = node.get("__loader__")
-            name = f"{node.get('__module__')}.{node.get('__class__')}"
-            plain = loader is None or (loader == "JsonNode" and isinstance(node.get("content"), str))
-            if not plain and name not in MADE.get(loader if isinstance(loader, str) else "", ()):
-                yield node
+            yield node
+
+
+def _strange(schema: object) -> Iterator[dict]:
+    """The parts of a file's schema that are not to be made."""
+    for node in _dicts(schema):
+        loader = node.get("__loader__")
+        name = f"{node.get('__module__')}.{node.get('__class__')}"
+        plain = loader is None or (loader == "JsonNode" and isinstance(node.get("content"), str))
+        if not plain and name not in MADE.get(loader if isinstance(loader, str) else "", ()):
+            yield node
 
 
 def _not_read(file: Path, names: str) -> AelabError:
@@ -147,16 +153,10 @@ def check_keras(file: Path) -> None:
     with ZipFile(file) as opened:
         _fit_memory(file, opened)
         config = json.loads(opened.read("config.json"))
-    open_ = [{key: value for key, value in config.items() if key != "compile_config"}]  # it is loaded without
-    while open_:
-        node = open_.pop()
-        if isinstance(node, list):
-            open_ += node
-        elif isinstance(node, dict):
-            open_ += node.values()
-            if "class_name" in node and not _is_model(node):
-                name = node.get("config") if node["class_name"] == "function" else node["class_name"]
-                raise _not_read(file, f"{node.get('module')}.{name}")
+    for node in _dicts({key: value for key, value in config.items() if key != "compile_config"}):  # not loaded with it
+        if "class_name" in node and not _is_model(node):
+            name = node.get("config") if node["class_name"] == "function" else node["class_name"]
+            raise _not_read(file, f"{node.get('module')}.{name}")
 
 
 def _is_model(node: dict) -> bool:
