@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -72,7 +73,7 @@ def broken(file: Path, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        lines = str(error).strip().splitlines()
+        lines = re.sub(r"<class '([\w.]+)'>", r"\1", str(error)).strip().splitlines()
         what = f"{type(error).__name__}{f': {lines[0][:200]}' if lines else ''}"
         raise AelabError(f"{file}: cannot be read: {what}; {REMEDY}") from error
 

@@ -504,3 +504,9 @@ def test_a_log_that_is_a_pipe_is_not_waited_for(copy):
         pytest.fail("has begun")
     assert Path(folder / "config.yaml").exists()
     assert OmegaConf.load(folder / "config.yaml").choices.model == "ease"
+
+
+def test_a_librarys_words_for_its_classes_are_made_names(tmp_path):
+    error = "x: cannot be read: TypeError: keras.Model could not be; copy"
+    with pytest.raises(AelabError, match=re.escape(error)), run_files.broken(tmp_path / "x", TypeError):
+        raise TypeError("<class 'keras.Model'> could not be\nmore")
