@@ -386,6 +386,9 @@ def test_an_ensemble_scores_the_mean_of_its_members(made):
     assert not np.allclose(each[0], each[1])
     model = stored.model_of(cfg, target, None)
     np.testing.assert_allclose(task.score(model, x), np.mean(each, axis=0), rtol=1e-5)
+    task.scores = task.scores[:2]  # a detector of another run
+    with pytest.raises(AelabError, match="has 3 members, its detector was fitted on 2: they are of two runs; copy"):
+        task.score(model, x)
 
 
 def test_training_rows_of_a_contaminated_run(made):

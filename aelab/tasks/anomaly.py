@@ -71,6 +71,11 @@ class Anomaly(Task):
     def score(self, model, x, made=None) -> np.ndarray:
         """How strange each row is, float (n,): the mean over the members of a model; `made` is what it predicted."""
         made = self.predict(model, x) if made is None else made
+        if len(made) != len(self.scores):
+            raise AelabError(
+                f"the run's model has {len(made)} members, its detector was fitted on {len(self.scores)}: they are of "
+                f"two runs; {run_files.REMEDY}"
+            )
         if not made:
             return model.score(x)
         return np.mean([score(x, outputs) for score, outputs in zip(self.scores, made, strict=True)], axis=0)
