@@ -17,6 +17,8 @@ _HERE = Path(__file__).resolve().parent
 CONF = next(d for d in (_HERE.parent / "conf", _HERE / "conf") if (d / "config.yaml").exists())
 KERAS = "keras.optimizers"
 OPTIMIZER, SCHEDULE, TASK = f"{KERAS}.Optimizer", f"{KERAS}.schedules.LearningRateSchedule", "aelab.tasks.task.Task"
+LONGEST = 200
+"""Characters of the name of a function or class."""
 RATE = "schedule of a learning rate"
 """What may stand as `optimizer.learning_rate` instead of a number: a group without a folder."""
 BASES = {"task": TASK, "optimizer": OPTIMIZER, RATE: SCHEDULE}
@@ -85,6 +87,8 @@ def verify(path: str, target: Any, group: str, allow: Iterable[str]) -> None:
     """Refuse a `_target_` that is none of its group's, or of a package that the user does not allow."""
     if not isinstance(target, str):
         raise ConfigError(f"{path}._target_: expected a text, got {target!r}")
+    if len(target) > LONGEST:
+        raise ConfigError(f"{path}._target_: expected a function or class, got a text of {len(target):,} characters")
     private = any(part.startswith("_") for part in target.split("."))
     name = None if private else declared.full_name(target)
     ours = _within(target, ["aelab"])

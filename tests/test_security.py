@@ -714,3 +714,8 @@ def test_nothing_is_downloaded_outside_of_the_cache(folder, tmp_path, monkeypatc
     monkeypatch.setattr(fetch, "knock", lambda url: pytest.fail("asked for"))
     with pytest.raises(DataError, match="none is downloaded to there: expected a relative path"):
         fetch.fetch(folder, "rows.csv", urls=["http://localhost:9/rows.csv"], md5="", data_dir=None)
+
+
+def test_a_name_without_end_is_not_repeated():
+    said, _ = refusal(components.verify, "model", "x" * 50_000, "model", ())
+    assert said == "model._target_: expected a function or class, got a text of 50,000 characters"
