@@ -1,6 +1,7 @@
 """What every test starts from: no settings and no caches of the person who runs them."""
 
 import os
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -37,6 +38,15 @@ def real_data():
     if os.environ.get("AELAB_REQUIRE_DATA") == "1":
         pytest.fail(why)
     return pytest.skip(why)
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Without what a run within the tests' own process sets for the whole of it: its precision, MLflow's address."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
 
 
 @pytest.fixture
